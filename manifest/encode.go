@@ -1,0 +1,140 @@
+package manifest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"lifeboat/report"
+)
+
+// Encode writes the canonical JSON form: two-space indent, final newline, the
+// same bytes for the same value.
+func (m *Manifest) Encode() ([]byte, error) { return encode(m) }
+
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// Decode reads a manifest of this or an earlier version and validates it. A
+// newer version, or an unknown field, is an error that names the version
+// needed.
+func Decode(data []byte) (*Manifest, error) {
+	var head struct {
+		Format string `json:"format"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, report.Errorf(report.CodeManifest, "take it from the medium or the backup again", "the manifest is no JSON document: %w", err)
+	}
+	version, err := versionOf(head.Format)
+	if err != nil {
+		return nil, err
+	}
+	if data, err = upgrade(version, data); err != nil {
+		return nil, err
+	}
+	m := new(Manifest)
+	if err := strict(data, m); err != nil {
+		return nil, report.Errorf(report.CodeManifest, "use the lifeboat that wrote it ("+head.Format+")", "the manifest does not fit its format: %w", err)
+	}
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// DecodeMachine reads a machine description as `lifeboat diagnose --json`
+// writes it.
+func DecodeMachine(data []byte) (*Machine, error) {
+	m := new(Machine)
+	if err := strict(data, m); err != nil {
+		return nil, report.Errorf(report.CodeManifest, "write it again with this version", "the machine description does not fit: %w", err)
+	}
+	return m, nil
+}
+
+func versionOf(format string) (int, error) {
+	name, num, ok := strings.Cut(format, "/")
+	v, err := strconv.Atoi(num)
+	if !ok || name != FormatName || err != nil || v < 1 {
+		return 0, report.Errorf(report.CodeManifest, "check that the file is a Lifeboat manifest", "format is %q, not %s/N", format, FormatName)
+	}
+	if v > FormatVersion {
+		return 0, report.Errorf(report.CodeManifestNewer, "use a lifeboat that knows "+format,
+			"the manifest is %s; this lifeboat reads up to version %d", format, FormatVersion)
+	}
+	return v, nil
+}
+
+// upgrades turn version N+1's input into N+2's; index 0 upgrades version 1.
+var upgrades []func([]byte) ([]byte, error)
+
+func upgrade(version int, data []byte) ([]byte, error) {
+	var err error
+	for v := version; v < FormatVersion; v++ {
+		if data, err = upgrades[v-1](data); err != nil {
+			return nil, report.Errorf(report.CodeManifest, "", "upgrade the manifest from version %d: %w", v, err)
+		}
+	}
+	return data, nil
+}
+
+func strict(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("data follows the document")
+	}
+	return nil
+}
+
+// Fingerprint digests intent only: what would be rebuilt. Nothing that merely
+// was observed counts, so that it is equal on two days of an unchanged host.
+func (m *Manifest) Fingerprint() string {
+	c := *m
+	c.Made = c.Made.UTC().Truncate(0)
+	in := struct {
+		Host    Host
+		Storage Storage
+		Boot    Boot
+		System  System
+		Files   []File
+		Dirs    []Dir
+	}{c.Host, c.Storage.intent(), c.Boot, c.System, c.Network.Files, c.Dirs}
+	// How the machine was started this time is no intent.
+	in.System.Cmdline, in.Boot.Order = "", nil
+	data, err := encode(in)
+	if err != nil {
+		return "" // cannot happen: plain data
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+func (s Storage) intent() Storage {
+	out := Storage{Nodes: make([]Node, len(s.Nodes)), Mounts: make([]Mount, len(s.Mounts))}
+	copy(out.Nodes, s.Nodes)
+	for i := range out.Nodes {
+		out.Nodes[i].Seen = Seen{}
+	}
+	copy(out.Mounts, s.Mounts)
+	for i := range out.Mounts {
+		out.Mounts[i].Live = false
+	}
+	return out
+}
