@@ -97,6 +97,7 @@ type MachineDisk struct {
 	Unread     string       `json:"unread,omitempty"`     // why signatures could not be read; such a disk is never blank
 	Protection []Protection `json:"protection,omitempty"`
 	Marks      []Mark       `json:"marks,omitempty"` // roots found on it
+	Claim      *Claim       `json:"claim,omitempty"` // of an unfinished recovery onto it, see ClaimPlaces
 }
 
 // Blank tells whether the disk holds no table and no signature.

@@ -28,7 +28,11 @@ func UsableSerial(serial string) string {
 	if strings.Trim(low, "0 -._:") == "" || strings.HasPrefix(low, "to be filled") {
 		return ""
 	}
-	// QEMU: QM00001; libvirt: drive-scsi0-0-0-1, drive-ide0-0-0.
+	// QEMU: QM00001; libvirt: drive-scsi0-0-0-1, drive-ide0-0-0; Proxmox:
+	// drive-scsi0; Google: persistent-disk-0.
+	if n, ok := strings.CutPrefix(low, "persistent-disk-"); ok && digits(n) {
+		return ""
+	}
 	if n, ok := strings.CutPrefix(low, "qm"); ok && len(n) == 5 && digits(n) {
 		return ""
 	}
@@ -67,11 +71,11 @@ func UsableWWN(wwn string) string {
 
 func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// driveName tells whether s is what libvirt makes of bus and address: letters
-// and a number, then numbers, parted by dashes.
+// driveName tells whether s is what libvirt and Proxmox make of bus and
+// address: letters and a number, then perhaps numbers, parted by dashes.
 func driveName(s string) bool {
 	f := strings.Split(s, "-")
-	if len(f) < 2 || strings.Trim(f[0], "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+	if !digits(strings.TrimLeft(f[0], "abcdefghijklmnopqrstuvwxyz")) {
 		return false
 	}
 	for _, n := range f[1:] {
