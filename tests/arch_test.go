@@ -42,6 +42,7 @@ var level = []struct {
 	{"internal/hooks", 2, "site hooks"},
 	{"internal/hub", 2, "client of the central server"},
 	{"internal/probe", 3, "reading a live machine"},
+	{"internal/chroot", 3, "the restored system as a place to run its own programs in"},
 	{"images/*", 3, "one container format each"},
 	{"backup", 3, "methods and stores"},
 	{"backup/*", 2.5, "parts of backup"},

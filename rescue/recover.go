@@ -1,0 +1,275 @@
+package rescue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"lifeboat/archive"
+	"lifeboat/backup"
+	"lifeboat/internal/handoff"
+	"lifeboat/internal/netup"
+	"lifeboat/internal/probe"
+	"lifeboat/manifest"
+	"lifeboat/plan"
+	"lifeboat/report"
+)
+
+// session is one try from the first look to the end.
+type session struct {
+	w        *Worker
+	attended bool
+	began    time.Time
+	phases   []report.Phase
+	medium   *Medium
+	net      *netup.Up
+	object   backup.Object
+	archive  *archive.Archive
+	manifest *manifest.Manifest
+	machine  *manifest.Machine
+	plan     *plan.Plan
+	mapping  *plan.Mapping
+	attempt  int
+	problems []report.Problem // what the result must tell though it went well
+}
+
+// phase times a part of the session.
+func (s *session) phase(name string, f func() error) error {
+	start := time.Now()
+	err := f()
+	s.phases = append(s.phases, report.Phase{Name: name, Millis: time.Since(start).Milliseconds()})
+	return err
+}
+
+func (s *session) close() {
+	if s.object != nil {
+		s.object.Close()
+	}
+	s.net.Close()
+}
+
+// recover runs one recovery and returns how it ended; every failure is said
+// on the consoles.
+func (w *Worker) recover(ctx context.Context, attended bool) (res *report.Result) {
+	s := &session{w: w, attended: attended, began: time.Now()}
+	defer s.close()
+	res = &report.Result{Order: w.Order.ID, Host: w.Order.Host, Started: s.began.UTC(), State: "refused"}
+	var err error
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("a fault in lifeboat itself: %v; the log holds the details", r)
+			w.Exec.Log("panic: %v\n%s", r, stack())
+		}
+		s.finish(res, err)
+	}()
+	if err = s.prepare(ctx); err != nil {
+		return res
+	}
+	if err = s.confirm(ctx); err != nil {
+		return res
+	}
+	res.State = "failed" // from here on something may have been written
+	err = s.carryOut(ctx, res)
+	return res
+}
+
+// prepare does everything that may be done before the first write.
+func (s *session) prepare(ctx context.Context) error {
+	w := s.w
+	if os.Getpid() != 1 && os.Getppid() != 1 && !underInit() {
+		return report.Errorf(report.CodeNotPID1, "boot the image and recover there", "this is not Lifeboat's rescue system: disks are written only under its own PID 1")
+	}
+	if err := s.phase("drivers", func() error { return w.settle(ctx) }); err != nil {
+		return err
+	}
+	s.medium = w.findMedium(ctx, 2*time.Second)
+	w.J.Note("%s", mediumNote(s.medium))
+	err := s.phase("network", func() (err error) { s.net, err = w.network(ctx); return err })
+	if err != nil {
+		return err
+	}
+	w.syncClock(ctx, s.net, w.Order.Backup.URL)
+	if err := s.phase("backup", func() error { return s.openBackup(ctx) }); err != nil {
+		return err
+	}
+	if err := s.phase("disks", func() error { return s.waitDisks(ctx) }); err != nil {
+		return err
+	}
+	return s.phase("plan", func() error { return s.makePlan(ctx) })
+}
+
+// openBackup reaches the backup and checks it as rule 1 demands, and takes
+// the manifest inside it.
+func (s *session) openBackup(ctx context.Context) error {
+	w := s.w
+	data, err := os.ReadFile(handoff.ManifestPath)
+	if err != nil {
+		return fmt.Errorf("read the medium's manifest: %w", err)
+	}
+	if s.manifest, err = manifest.Decode(data); err != nil {
+		return err
+	}
+	if w.Order.Backup.Method != "archive" {
+		return report.Errorf(report.CodeConfig, "set backup.method to archive", "the backup method %q cannot be restored", w.Order.Backup.Method)
+	}
+	url := w.Order.Backup.URL
+	if url == "" {
+		return report.Errorf(report.CodeBackupMissing, "give lifeboat.backup=URL on the kernel command line", "the medium names no backup")
+	}
+	s.object, err = backup.OpenURL(ctx, url, s.manifest.Host.Name, backup.Options{TokenFile: w.Order.Backup.TokenFile})
+	if err != nil {
+		return err
+	}
+	w.J.Note("Backup: %s, %d bytes", s.object.Name(), s.object.Size())
+	if s.archive, err = backup.OpenArchive(s.object); err != nil {
+		return err
+	}
+	own, err := backup.CheckArchive(ctx, s.archive, s.manifest, s.verifyFull(), func(done, total int64) {
+		w.J.Emit(report.Event{Kind: report.Progress, Stage: "check", Step: "check", Text: "Reading the backup to check it", Done: done, Total: total})
+	})
+	if err != nil {
+		return err
+	}
+	s.takeManifest(own)
+	return nil
+}
+
+// verifyFull is rule 1's default: every frame of a small archive is read
+// before anything is erased.
+func (s *session) verifyFull() bool {
+	switch s.w.Order.Verify {
+	case "full":
+		return true
+	case "index":
+		return false
+	}
+	return s.object.Size() <= 20<<30
+}
+
+// takeManifest lets the backup's own manifest win over the medium's (rule
+// 15) and says what differs.
+func (s *session) takeManifest(own *manifest.Manifest) {
+	if own.Fingerprint() != s.manifest.Fingerprint() {
+		for _, d := range manifest.Differences(s.manifest, own) {
+			s.w.J.Note("The backup differs from the medium: %s", d)
+		}
+		s.w.J.Note("The layout of the backup (%s) is used, not the medium's (%s)", own.Made.Format(time.RFC3339), s.manifest.Made.Format(time.RFC3339))
+	}
+	s.manifest = own
+}
+
+func (s *session) readMapping() error {
+	p := s.w.Order.Mapping
+	if p == "" {
+		return nil
+	}
+	data, err := os.ReadFile(p)
+	if err != nil {
+		return report.Errorf(report.CodeMapping, "name a file inside the image", "read the mapping file: %w", err)
+	}
+	m := new(plan.Mapping)
+	if err := yaml.Unmarshal(data, m); err != nil {
+		return report.Errorf(report.CodeMapping, "mend the file", "mapping file %s: %w", p, err)
+	}
+	s.mapping = m
+	return nil
+}
+
+// makePlan looks at the machine and plans; a refusal is the error.
+func (s *session) makePlan(ctx context.Context) error {
+	if err := s.readMapping(); err != nil {
+		return err
+	}
+	if err := s.look(ctx); err != nil {
+		return err
+	}
+	s.plan = plan.Make(s.input())
+	if data, err := json.Marshal(s.plan); err == nil {
+		_ = os.WriteFile("/run/lifeboat/plan.json", data, 0o600)
+	}
+	for _, p := range s.plan.Warnings {
+		s.w.J.Problem(p)
+	}
+	return s.plan.Err()
+}
+
+// look probes the machine afresh.
+func (s *session) look(ctx context.Context) error {
+	opt := probe.Options{Run: s.w.Exec, Rescue: true}
+	if s.medium != nil {
+		opt.Medium = append(opt.Medium, s.medium.Device)
+	}
+	if d := localDevice(s.object); d != "" {
+		opt.Backup = append(opt.Backup, d)
+	}
+	var err error
+	s.machine, err = probe.Machine(ctx, opt)
+	return err
+}
+
+func (s *session) input() plan.Input {
+	info := s.archive.Info()
+	return plan.Input{Manifest: s.manifest, Machine: s.machine, Mapping: s.mapping, Policy: plan.Policy{
+		Unattended: !s.attended, Order: s.w.Order.ID, Method: s.w.Order.Backup.Method,
+		Backup: info.UUID.String(), BackupMade: info.Started.UTC().Format(time.RFC3339),
+		// A person types the host's name before anything is written.
+		Armed: s.attended,
+	}}
+}
+
+// showPlan plans and says everything, and changes nothing.
+func (w *Worker) showPlan(ctx context.Context) error {
+	s := &session{w: w, attended: true, began: time.Now()}
+	defer s.close()
+	err := s.prepare(ctx)
+	if s.plan != nil {
+		w.J.Note("%s", s.plan.Text())
+		return nil
+	}
+	return err
+}
+
+// finish says how it ended, everywhere.
+func (s *session) finish(res *report.Result, err error) {
+	res.Ended = time.Now().UTC()
+	res.Phases = s.phases
+	res.Attempt = s.attempt
+	res.Problems = append(res.Problems, s.problems...)
+	if s.plan != nil {
+		res.PlanID = s.plan.ID
+	}
+	kind := report.Done
+	if err != nil {
+		res.Exit = report.ExitOf(err)
+		p := report.ProblemOf(err)
+		res.Problems = append([]report.Problem{p}, res.Problems...)
+		if st := Stack(err); st != "" {
+			s.w.Exec.Log("%s", st)
+		}
+		if errors.Is(err, context.Canceled) && res.Exit == report.ExitFailed {
+			res.State = "interrupted"
+		}
+	} else {
+		res.State, res.Exit = "done", report.ExitOK
+	}
+	data, jerr := json.Marshal(res)
+	if jerr != nil {
+		data = nil
+	}
+	s.w.J.Emit(report.Event{Kind: kind, Text: resultTitle(res), Data: data, Millis: res.Ended.Sub(res.Started).Milliseconds()})
+}
+
+func (w *Worker) saveResult(res *report.Result) {
+	data, err := json.MarshalIndent(res, "", "  ")
+	if err == nil {
+		err = os.WriteFile(ResultPath, append(data, '\n'), 0o600)
+	}
+	if err != nil {
+		w.Exec.Log("result: %v", err)
+	}
+}

@@ -1,0 +1,291 @@
+package rescue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lifeboat/internal/handoff"
+	"lifeboat/internal/run"
+	"lifeboat/report"
+)
+
+// Places of the rescue system.
+const (
+	TargetRoot  = "/mnt/target"                      // where the restored system is mounted
+	LogPath     = "/run/lifeboat/log.txt"            // programs started, with their output on failure
+	claimedPath = "/run/lifeboat/attempts"           // how often this boot began to write
+	maxAttempts = 3                                  // of one boot, after which only the menu is offered
+	countdown   = 30 * time.Second                   // on every console before an unattended recovery
+	StartEnv    = "LIFEBOAT_WORKER_START"            // set by PID 1: 1 for the first start of the worker
+	ResultPath  = "/run/lifeboat/result.json"        // of the last run
+	TargetLogs  = "/var/log/lifeboat"                // in the restored system
+	MarkPath    = "/var/lib/lifeboat/recovered.json" // in the restored system: which order made it
+)
+
+// Worker carries out the order of this boot. It owns every write to a disk;
+// consoles and shells only ask it.
+type Worker struct {
+	Order  handoff.Order
+	J      *Journal
+	T      *Talk
+	Exec   run.Exec
+	Start  int    // which start of the worker this is in this boot
+	Target string // TargetRoot
+	boot   bootState
+
+	mu   sync.Mutex
+	busy bool
+	wish chan Request
+}
+
+// bootState is what was found out once for this boot and holds for every try.
+type bootState struct {
+	drivers  sync.Once
+	settled  chan struct{}
+	faults   []report.Problem
+	clockSet bool
+}
+
+// NewWorker reads the order that PID 1 left and opens journal, log and
+// socket.
+func NewWorker(ctx context.Context) (*Worker, error) {
+	w := &Worker{J: NewJournal(), Target: TargetRoot, wish: make(chan Request, 1)}
+	w.boot.settled = make(chan struct{})
+	w.Start, _ = strconv.Atoi(os.Getenv(StartEnv))
+	w.Start = max(w.Start, 1)
+	if err := w.J.AddFile(handoff.EventsPath, false); err != nil {
+		return nil, err
+	}
+	w.Exec.Log = fileLog(LogPath)
+	data, err := os.ReadFile(handoff.OrderPath)
+	if err != nil {
+		return nil, fmt.Errorf("read the order of this boot: %w", err)
+	}
+	if w.Order, err = handoff.Decode(data); err != nil {
+		return nil, err
+	}
+	w.T = NewTalk(w.J)
+	w.T.Handle = w.handle
+	return w, w.T.Serve(ctx, handoff.AnswersPath)
+}
+
+// fileLog appends lines with the time since boot: the clock may be wrong.
+func fileLog(path string) run.Logger {
+	var mu sync.Mutex
+	return func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return
+		}
+		defer f.Close()
+		var ts unix.Timespec
+		_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+		fmt.Fprintf(f, "%10.3f %s\n", float64(ts.Nano())/1e9, fmt.Sprintf(format, args...))
+	}
+}
+
+// handle answers requests of consoles and shells other than answers.
+func (w *Worker) handle(r Request) Reply {
+	switch r.Do {
+	case "recover", "plan":
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.busy {
+			return Reply{Error: "a recovery is running; follow it on the console or with `lifeboat status`"}
+		}
+		select {
+		case w.wish <- r:
+			return Reply{OK: true}
+		default:
+			return Reply{Error: "another request is waiting"}
+		}
+	}
+	return Reply{Error: fmt.Sprintf("%q is not known", r.Do)}
+}
+
+// Main runs until the machine is restarted or ctx ends.
+func (w *Worker) Main(ctx context.Context) error {
+	w.J.Note("Lifeboat rescue system of %s, built %s", w.Order.Host, w.Order.Built)
+	for _, f := range w.clampClock() {
+		w.J.Note("%s", f)
+	}
+	w.startDrivers(ctx)
+	if w.Order.Recover == handoff.Off {
+		return w.bootLocal(ctx)
+	}
+	last := w.autoStart(ctx)
+	for ctx.Err() == nil {
+		last = w.menu(ctx, last)
+	}
+	return ctx.Err()
+}
+
+// autoStart carries out an automatic order, when this start may.
+func (w *Worker) autoStart(ctx context.Context) *report.Result {
+	attempts := readAttempts()
+	switch {
+	case w.Order.Reason != "":
+		w.J.Note("This image offers the menu only: %s", w.Order.Reason)
+		return nil
+	case w.Order.Recover != handoff.Auto:
+		return nil
+	case w.Start > 1 && attempts == 0:
+		// It died before anything was written: a person should look first.
+		w.J.Note("The recovery program was started again by PID 1 before it had written anything")
+		return nil
+	case attempts >= maxAttempts:
+		w.J.Note("Writing was begun %d times in this boot; a person must decide now", attempts)
+		return nil
+	case w.Start > 1:
+		w.J.Note("The recovery program ended in the middle; it starts again (attempt %d of %d)", attempts+1, maxAttempts)
+	}
+	return w.try(ctx, false)
+}
+
+// try runs one recovery and never lets a fault of ours end the worker.
+func (w *Worker) try(ctx context.Context, attended bool) *report.Result {
+	w.mu.Lock()
+	w.busy = true
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		w.busy = false
+		w.mu.Unlock()
+	}()
+	res := w.recover(ctx, attended)
+	w.saveResult(res)
+	if res.Exit != report.ExitOK {
+		return res
+	}
+	switch w.Order.Then {
+	case handoff.Reboot:
+		w.power(ctx, false)
+	case handoff.Poweroff:
+		w.power(ctx, true)
+	}
+	return res
+}
+
+// menu asks what to do, after a run or at the start.
+func (w *Worker) menu(ctx context.Context, last *report.Result) *report.Result {
+	q := Question{Kind: "menu", Title: "What is to be done?", Choices: []Choice{
+		{"1", "Recover " + w.Order.Host + " step by step (asks before it erases)"},
+		{"2", "Recover " + w.Order.Host + " automatically (shows 30 s what will be erased)"},
+		{"3", "Show the plan, change nothing"},
+		{"4", "Restart this machine"},
+		{"5", "Switch this machine off"},
+	}}
+	if last != nil {
+		q.Title = resultTitle(last)
+		for _, p := range last.Problems {
+			q.Lines = append(q.Lines, p.Line())
+		}
+	}
+	if w.Order.Reason != "" {
+		q.Lines = append(q.Lines, "Attention: "+w.Order.Reason)
+	}
+	mctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answer := make(chan Request, 1)
+	go func() {
+		if r, err := w.T.Ask(mctx, q); err == nil {
+			answer <- r
+		}
+	}()
+	var r Request
+	select {
+	case <-ctx.Done():
+		return last
+	case r = <-answer:
+	case r = <-w.wish:
+		r.Text = map[string]string{"recover": "2", "plan": "3"}[r.Do]
+		if r.Do == "recover" && r.Attended {
+			r.Text = "1"
+		}
+	}
+	return w.choose(ctx, r, last)
+}
+
+func (w *Worker) choose(ctx context.Context, r Request, last *report.Result) *report.Result {
+	switch strings.TrimSpace(r.Text) {
+	case "1":
+		return w.try(ctx, true)
+	case "2":
+		return w.try(ctx, false)
+	case "3":
+		if err := w.showPlan(ctx); err != nil {
+			w.J.Problem(report.ProblemOf(err))
+		}
+	case "4":
+		w.power(ctx, false)
+	case "5":
+		w.power(ctx, true)
+	default:
+		w.J.Note("%q is not in the menu", r.Text)
+	}
+	return last
+}
+
+func resultTitle(r *report.Result) string {
+	switch {
+	case r.Exit == report.ExitOK:
+		return r.Host + " is recovered"
+	case r.State == "refused":
+		return fmt.Sprintf("Nothing was erased: the recovery of %s was refused (exit code %d)", r.Host, r.Exit)
+	}
+	return fmt.Sprintf("The recovery of %s failed (exit code %d)", r.Host, r.Exit)
+}
+
+// power restarts or switches off through PID 1, which unmounts first.
+func (w *Worker) power(ctx context.Context, off bool) {
+	sig, text := unix.SIGTERM, "Restarting"
+	if off {
+		sig, text = unix.SIGUSR2, "Switching off"
+	}
+	w.J.Note("%s this machine", text)
+	if err := unix.Kill(1, sig); err != nil {
+		w.J.Note("PID 1 did not take the order: %v", err)
+		return
+	}
+	<-ctx.Done()
+}
+
+// bootLocal: this order has nothing to do here.
+func (w *Worker) bootLocal(ctx context.Context) error {
+	w.J.Note("Nothing is to be done here (lifeboat.recover=off)")
+	for ctx.Err() == nil {
+		w.menu(ctx, nil)
+	}
+	return ctx.Err()
+}
+
+// readAttempts counts how often writing was begun in this boot.
+func readAttempts() int {
+	b, err := os.ReadFile(claimedPath)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return maxAttempts // unreadable: rather ask a person
+	}
+	return n
+}
+
+func writeAttempt(n int) error {
+	if err := os.MkdirAll(filepath.Dir(claimedPath), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(claimedPath, []byte(strconv.Itoa(n)), 0o600)
+}
