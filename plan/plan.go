@@ -12,7 +12,8 @@ import (
 // Format names this version of the plan.
 const Format = "lifeboat.plan/1"
 
-// Input is everything that a plan is made from; its digest is the plan's id.
+// Input is everything that a plan is made from. See Plan.ID for what of it
+// counts for the id.
 type Input struct {
 	Manifest *manifest.Manifest `json:"manifest"`
 	Machine  *manifest.Machine  `json:"machine"`
@@ -22,9 +23,24 @@ type Input struct {
 
 // Policy is what the order and the person allow.
 type Policy struct {
-	// Unattended: a disk that is not blank is a target only by WWN, serial or
-	// mapping.
+	// Unattended: nobody watches, so a living system on a target is doubt
+	// (rule 4). Which disks may be targets is the same with a person: only a
+	// mapping file makes a disk one that is neither blank nor known by WWN or
+	// serial.
 	Unattended bool `json:"unattended"`
+	// Armed: the one-time arm of pxe or server, or a person who typed the
+	// host name: living systems and done orders are no doubt any more.
+	Armed bool `json:"armed,omitempty"`
+	// Order is the id of the order that is carried out; claims on disks are
+	// honoured for this order only. "" honours none.
+	Order string `json:"order,omitempty"`
+	// Backup identifies the backup that will be restored (archive UUID, or
+	// the method's own name of it). It counts for the plan's id, so that a
+	// restore never goes on from another backup's checkpoint.
+	Backup string `json:"backup,omitempty"`
+	// BackupMade is when the backup was begun, RFC 3339; "" means when the
+	// manifest was made. A root with later signs of life is a living system.
+	BackupMade string `json:"backup_made,omitempty"`
 	// OwnHardware plans a host onto its own hardware, as capture does to find
 	// what could not be rebuilt: contents and protection of disks do not count.
 	OwnHardware bool `json:"own_hardware,omitempty"`
@@ -56,6 +72,7 @@ const (
 	ByMapping Rule = "mapping"
 	ByWWN     Rule = "wwn"
 	BySerial  Rule = "serial"
+	ByClaim   Rule = "claim" // the disk carries the claim of this order, manifest and captured disk
 	ByBlank   Rule = "blank" // the only possible assignment among blank disks
 	ByOwn     Rule = "own"   // capture's plan of a host onto itself
 )
@@ -63,7 +80,7 @@ const (
 // Plan is what would be done. It is the same for the same Input.
 type Plan struct {
 	Format      string               `json:"format"`
-	ID          string               `json:"id"` // digest of all inputs
+	ID          string               `json:"id"` // digest of the inputs that decide what is built, see id.go
 	Host        string               `json:"host"`
 	Target      manifest.Storage     `json:"target"` // graph as it will be: node IDs are the captured ones
 	Assignments []Assignment         `json:"assignments"`
@@ -83,6 +100,17 @@ type Assignment struct {
 	Disk DiskRef     `json:"disk"`
 	Rule Rule        `json:"rule"`
 	Why  string      `json:"why"` // one line for people
+	// Claimed: the disk carries the claim of a plan with this very id. Only
+	// when every assignment is claimed may the layers be opened instead of
+	// made (rule 11).
+	Claimed bool `json:"claimed,omitempty"`
+	// ClaimAt is the byte offset for the claim record, a place that no
+	// partition and no boot loader uses; 0: the layout leaves no room. The
+	// record is written before the first wipe, the wipe spares it, and the
+	// unmount step takes it away when all is done.
+	ClaimAt int64 `json:"claim_at,omitempty"`
+	// Lost names what lies on the captured disk and is in no backup.
+	Lost []string `json:"lost,omitempty"`
 }
 
 // DiskRef names a disk of this machine for people and for the check just
@@ -104,7 +132,7 @@ type DiskRef struct {
 type Rename struct {
 	Kind string      `json:"kind"` // fs-uuid, partuuid, disk-serial, wwn, by-id …
 	Old  string      `json:"old"`
-	New  string      `json:"new"`
+	New  string      `json:"new"` // "": the new disk has nothing that corresponds
 	Node manifest.ID `json:"node,omitempty"`
 }
 
@@ -135,6 +163,7 @@ const (
 	VerbMkswap    Verb = "mkswap"     // swap
 	VerbMount     Verb = "mount"      // fs; Arg = mount point
 	VerbRestore   Verb = "restore"    // no node: all mounts of the backup
+	VerbSwapFile  Verb = "swapfile"   // swapfile: make it in its mounted filesystem
 	VerbPoints    Verb = "points"     // no node: mount points and standard directories
 	VerbIDs       Verb = "ids"        // no node: rewrite identities by the old→new table, find leftovers
 	VerbInitramfs Verb = "initramfs"  // Arg = kernel version: check, rebuild when something is missing

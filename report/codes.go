@@ -49,6 +49,8 @@ const (
 	CodeSecret        = "secret"
 	CodeFilesChanged  = "files-changed"
 	CodeInterrupted   = "interrupted"
+	CodeNotInBackup   = "not-in-backup"
+	CodeMemory        = "memory"
 )
 
 // Row is one code with its exit code.
@@ -106,4 +108,6 @@ var Codes = []Row{
 	{CodeSecret, ExitOK, "an image holds a secret"},
 	{CodeFilesChanged, ExitOK, "files changed while they were read"},
 	{CodeInterrupted, ExitFailed, "the run was interrupted"},
+	{CodeNotInBackup, ExitOK, "something on a disk that is erased is in no backup"},
+	{CodeMemory, ExitOK, "the machine has less memory than advised"},
 }

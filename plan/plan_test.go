@@ -1,0 +1,120 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"lifeboat/manifest"
+	"lifeboat/report"
+)
+
+var update = flag.Bool("update", false, "write the golden plans anew")
+
+// scenario is one golden plan: what is given, the codes of the refusals
+// expected, and, when there are none, which disk takes which place.
+type scenario struct {
+	name   string
+	host   func() *host
+	disks  []manifest.MachineDisk
+	mode   string // firmware mode of the machine; "" the host's
+	change func(*Input)
+	refuse []string
+	match  map[string]string // serial of the captured disk → name of the machine's
+	rule   Rule
+}
+
+var auto = Policy{Unattended: true, Method: "archive", Order: "order-1"}
+
+func (s scenario) input() Input {
+	h := s.host()
+	mode := s.mode
+	if mode == "" {
+		mode = h.m.Boot.Firmware
+	}
+	in := Input{Manifest: h.m, Machine: machine(mode, slices.Clone(s.disks)...), Policy: auto}
+	if s.change != nil {
+		s.change(&in)
+	}
+	return in
+}
+
+func codes(list []report.Problem) []string {
+	var out []string
+	for _, p := range list {
+		out = append(out, p.Code)
+	}
+	return out
+}
+
+func TestGolden(t *testing.T) {
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			in := s.input()
+			if err := in.Manifest.Validate(); err != nil {
+				t.Fatalf("the fixture is not valid: %v", err)
+			}
+			p := Make(in)
+			if got := codes(p.Refusals); !slices.Equal(got, s.refuse) {
+				t.Errorf("refusals %v, want %v\n%s", got, s.refuse, p.Text())
+			}
+			for serial, name := range s.match {
+				for _, a := range p.Assignments {
+					if c := in.Manifest.Storage.Node(a.Node).Disk; c.Serial == serial {
+						if a.Disk.Name != name || a.Rule != s.rule && s.rule != "" {
+							t.Errorf("%s is %s by %s, want %s by %s", serial, a.Disk.Name, a.Rule, name, s.rule)
+						}
+						name = ""
+					}
+				}
+				if name != "" {
+					t.Errorf("%s is not assigned", serial)
+				}
+			}
+			if faults := p.Target.Check(); len(faults) > 0 {
+				t.Errorf("the target graph is not valid: %v", faults)
+			}
+			golden(t, s.name, p)
+		})
+	}
+}
+
+// golden compares text and JSON of the plan with what was kept.
+func golden(t *testing.T, name string, p *Plan) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".golden")
+	got := []byte(p.Text())
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v; run go test ./plan -update and look at what it writes", err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the plan differs from %s:\n%s", file, got)
+	}
+	data, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := new(Plan)
+	if err := json.Unmarshal(data, back); err != nil {
+		t.Fatal(err)
+	}
+	if back.Text() != p.Text() {
+		t.Error("the plan reads differently after JSON")
+	}
+}
+
+var scenarios = []scenario{
+	{name: "bios-blank", host: biosHost, disks: []manifest.MachineDisk{blank("", 10*gib)}, match: map[string]string{"OLD-1": "sda"}, rule: ByBlank},
+	{name: "uefi-blank", host: uefiHost, disks: []manifest.MachineDisk{blank("NEW-1", 20*gib), stick()}, match: map[string]string{"NV-1": "sda"}, rule: ByBlank},
+}
