@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"lifeboat/init/internal/console"
+	"lifeboat/init/internal/reap"
+)
+
+const (
+	program   = "/usr/bin/lifeboat"
+	workerLog = "/run/lifeboat/worker.log"
+)
+
+// shells in the order of preference.
+var shells = []string{"/usr/bin/bash", "/bin/bash", "/usr/bin/sh", "/bin/sh", "/usr/bin/gosh"}
+
+// worker is the child that recovers.
+func worker(t *reap.Table, log reap.Log, stopping <-chan struct{}) *reap.Service {
+	return &reap.Service{
+		Name: "worker", Soon: 10 * time.Second, Stopping: stopping, Log: log,
+		Once: reap.Exit.OK,
+		Start: func(n, _ int) (*reap.Child, error) {
+			null, err := os.Open(os.DevNull)
+			if err != nil {
+				return nil, err
+			}
+			defer null.Close()
+			out, err := os.OpenFile(workerLog, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+			if err != nil {
+				return nil, err
+			}
+			defer out.Close()
+			return t.Start(reap.Spec{
+				Argv:  []string{program, "worker"},
+				Env:   environment("linux", fmt.Sprintf("LIFEBOAT_WORKER_START=%d", n)),
+				Files: []*os.File{null, out, out},
+			})
+		},
+	}
+}
+
+// consoles keeps a session on every active console.
+type consoles struct {
+	table    *reap.Table
+	log      reap.Log
+	stopping <-chan struct{}
+	banner   string
+
+	mu      sync.Mutex
+	running map[string]bool
+}
+
+// update starts sessions on consoles that are new.
+func (c *consoles) update() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range console.Active() {
+		if !c.running[name] {
+			c.running[name] = true
+			reap.Forever(c.log, "console "+name, func() {
+				_ = console.Say(name, c.banner)
+				c.session(name).Run()
+			})
+		}
+	}
+}
+
+// say writes to all consoles.
+func (c *consoles) say(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name := range c.running {
+		_ = console.Say(name, text)
+	}
+}
+
+// failuresToShell is how often the console program may fail in a row before a
+// plain shell takes its place.
+const failuresToShell = 3
+
+func (c *consoles) session(name string) *reap.Service {
+	return &reap.Service{
+		Name: "console " + name, Soon: 10 * time.Second, Stopping: c.stopping, Log: c.log,
+		Start: func(_, failures int) (*reap.Child, error) {
+			tty, err := console.Open(name)
+			if err != nil {
+				return nil, err
+			}
+			defer tty.Close()
+			argv := []string{program, "console"}
+			if failures >= failuresToShell {
+				if argv, err = shell(); err != nil {
+					return nil, err
+				}
+				_ = console.Say(name, "\nThe console program does not start; this is a plain shell. PID 1's log is /run/lifeboat/init.log.\n")
+			}
+			return c.table.Start(reap.Spec{
+				Argv:  argv,
+				Env:   environment(console.Term(name), "LIFEBOAT_CONSOLE="+name, "SHELL="+shells[0]),
+				Files: []*os.File{tty, tty, tty}, TTY: true,
+			})
+		},
+	}
+}
+
+func shell() ([]string, error) {
+	for _, s := range shells {
+		if _, err := os.Stat(s); err == nil {
+			return []string{s}, nil
+		}
+	}
+	return nil, fmt.Errorf("no shell: none of %v is there", shells)
+}
