@@ -12,7 +12,7 @@ var placeholders = map[string]bool{
 	"tobefilledbyo.e.m.": true, "o.e.m.": true, "oem": true, "test": true, "0123456789": true,
 	"1234567890": true, "123456789": true, "12345678": true, "1234567": true, "123456": true, "12345": true,
 	"0123456789abcdef": true, "123456789abcdef": true, "1234567890abcdef": true, "abcdef": true,
-	"000000000001": true, "deadbeef": true,
+	"000000000001": true, "deadbeef": true, "0xdeadbeef": true,
 }
 
 // UsableSerial returns the serial without outer blanks, or "" when it cannot
