@@ -66,7 +66,15 @@ func (d *dir) Open(_ context.Context, name string) (Object, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(filepath.Join(d.path, name))
+	f, err := openFile(filepath.Join(d.path, name))
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func openFile(path string) (*file, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, missing(err, "open the archive")
 	}

@@ -149,3 +149,23 @@ func sortItems(items []Item) {
 func missing(err error, what string) error {
 	return report.Errorf(report.CodeBackupMissing, "check that the backup store is reachable from this machine", "%s: %w", what, err)
 }
+
+// OpenFile opens the archive that a path or URL names, wherever it lies: a
+// local file need not be in a store.
+func OpenFile(ctx context.Context, raw string, opt Options) (Object, error) {
+	if !strings.Contains(raw, "://") {
+		f, err := openFile(raw)
+		if err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
+	s, name, err := OpenStore(raw, opt)
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		return nil, report.Errorf(report.CodeUsage, "name it as URL/HOST/DATE"+Suffix, "%s names no archive", raw)
+	}
+	return s.Open(ctx, name)
+}

@@ -30,11 +30,16 @@ func diskText(d DiskRef) string {
 			parts = append(parts, p)
 		}
 	}
-	s := strings.Join(parts, ", ")
+	s := "(" + strings.Join(parts, ", ") + ")"
 	if d.Name != "" {
-		s = d.Name + " (" + s + ")"
+		s = d.Name + " " + s
 	}
 	return s
+}
+
+// capturedRef describes a captured disk; its name then says nothing now.
+func capturedRef(n *manifest.Node) DiskRef {
+	return DiskRef{Model: n.Disk.Model, Serial: n.Disk.Serial, WWN: n.Disk.WWN, Bytes: n.Disk.Bytes}
 }
 
 func serialText(d DiskRef) string {
@@ -49,12 +54,13 @@ func serialText(d DiskRef) string {
 
 // namer gives nodes names for people.
 type namer struct {
-	s    *manifest.Storage
-	disk func(manifest.ID) *DiskRef // the disk that took the place; nil while there is none
+	s     *manifest.Storage
+	disk  func(manifest.ID) *DiskRef // the disk that took the place; nil while there is none
+	depth int                        // a plan read from a file may hold a circle
 }
 
 func (k *maker) name(id manifest.ID) string {
-	return namer{k.g, func(manifest.ID) *DiskRef { return nil }}.name(id)
+	return namer{s: k.g, disk: func(manifest.ID) *DiskRef { return nil }}.name(id)
 }
 
 func (k *maker) names(nodes []*manifest.Node) string {
@@ -66,9 +72,10 @@ func (k *maker) names(nodes []*manifest.Node) string {
 }
 
 func (m namer) on(n *manifest.Node) string {
-	if len(n.On) == 0 {
+	if len(n.On) == 0 || m.depth > 20 {
 		return "nothing"
 	}
+	m.depth++
 	var s []string
 	for _, e := range n.On {
 		s = append(s, m.name(e.Node))
@@ -86,8 +93,7 @@ func (m namer) name(id manifest.ID) string {
 		if r := m.disk(id); r != nil {
 			return diskText(*r)
 		}
-		d := DiskRef{Model: n.Disk.Model, Serial: n.Disk.Serial, WWN: n.Disk.WWN, Bytes: n.Disk.Bytes}
-		return "the captured disk " + strings.TrimPrefix(string(id), "disk:") + " (" + diskText(d) + ")"
+		return "the captured disk " + diskText(capturedRef(n))
 	case manifest.KindTable:
 		return tableName(n.Table) + " of " + m.on(n)
 	case manifest.KindPartition:
@@ -145,7 +151,7 @@ func tableName(t *manifest.Table) string {
 
 // Text is the step in one line, for dry run, log, screen and web page.
 func (st Step) Text(target *manifest.Storage, p *Plan) string {
-	m := namer{target, func(id manifest.ID) *DiskRef {
+	m := namer{s: target, disk: func(id manifest.ID) *DiskRef {
 		if p != nil {
 			if a := p.Assigned(id); a != nil {
 				return &a.Disk
@@ -242,18 +248,7 @@ func (p *Plan) Text() string {
 	line("Recovery plan for %s", quote(p.Host))
 	line("Plan id %s", p.ID)
 	problems(&b, "In the way: nothing will be written", p.Refusals)
-	section(&b, "Will be erased", len(p.Assignments), "nothing")
-	for _, a := range p.Assignments {
-		line("  %s", diskText(a.Disk))
-		line("    takes the place of %s, by %s: %s", strings.TrimPrefix(string(a.Node), "disk:"), a.Rule, a.Why)
-		for _, l := range a.Lost {
-			line("    %s", l)
-		}
-	}
-	section(&b, "Will not be touched", len(p.Untouched), "no other disk is there")
-	for _, d := range p.Untouched {
-		line("  %s: %s", diskText(d), d.Reason)
-	}
+	p.disksText(&b)
 	if len(p.Uncovered) > 0 {
 		line("\nCannot be recovered")
 		for _, u := range p.Uncovered {
@@ -273,6 +268,34 @@ func (p *Plan) Text() string {
 	}
 	p.needsText(&b)
 	return b.String()
+}
+
+// DiskLines says what will be erased and what will not be touched: what a
+// person must see before the first write.
+func (p *Plan) DiskLines() []string {
+	var b strings.Builder
+	p.disksText(&b)
+	return strings.Split(strings.TrimSpace(b.String()), "\n")
+}
+
+func (p *Plan) disksText(b *strings.Builder) {
+	line := func(f string, a ...any) { fmt.Fprintf(b, f+"\n", a...) }
+	will := "Will"
+	if p.Refused() {
+		will = "Would"
+	}
+	section(b, will+" be erased", len(p.Assignments), "nothing")
+	for _, a := range p.Assignments {
+		line("  %s", diskText(a.Disk))
+		line("    takes the place of %s, by %s: %s", a.Was, a.Rule, a.Why)
+		for _, l := range a.Lost {
+			line("    %s", l)
+		}
+	}
+	section(b, will+" not be touched", len(p.Untouched), "no other disk is there")
+	for _, d := range p.Untouched {
+		line("  %s: %s", diskText(d), d.Reason)
+	}
 }
 
 func (p *Plan) needsText(b *strings.Builder) {

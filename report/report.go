@@ -18,10 +18,11 @@ const (
 	Progress Kind = "progress"
 	Finished Kind = "finished"
 	Failed   Kind = "failed"
-	Note     Kind = "note"    // a line for people, no state
-	Trouble  Kind = "problem" // carries a Problem, the step goes on
-	Ask      Kind = "ask"     // the worker waits for a person; Data names what for
-	Done     Kind = "done"    // the whole run ended; Data holds the Result
+	Note     Kind = "note"     // a line for people, no state
+	Trouble  Kind = "problem"  // carries a Problem, the step goes on
+	Ask      Kind = "ask"      // the worker waits for a person; Data names what for
+	Answered Kind = "answered" // the question of Step is closed; Text says by whom
+	Done     Kind = "done"     // the whole run ended; Data holds the Result
 )
 
 // Event is one line of the journal. Every step speaks through one Sink; the

@@ -76,7 +76,7 @@ func seenDisks(want map[string]bool) (devices, missing int, err error) {
 			missing--
 		}
 	}
-	return len(v.Devices()), missing, nil
+	return len(v.Devices), missing, nil
 }
 
 // errStopped says that a person pressed a key.

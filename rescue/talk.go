@@ -82,11 +82,13 @@ func (t *Talk) Ask(ctx context.Context, q Question) (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
-	t.j.Emit(report.Event{Kind: report.Ask, Text: q.Title, Data: data})
+	t.j.Emit(report.Event{Kind: report.Ask, Text: q.Title, Data: data, Step: q.ID})
 	select {
 	case r := <-ch:
+		t.j.Emit(report.Event{Kind: report.Answered, Step: q.ID, Text: "answered on " + r.From})
 		return r, nil
 	case <-ctx.Done():
+		t.j.Emit(report.Event{Kind: report.Answered, Step: q.ID})
 		return Request{}, ctx.Err()
 	}
 }
