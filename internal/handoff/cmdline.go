@@ -45,6 +45,7 @@ var setters = map[string]func(o *Order, v string, has bool) error{
 	"lifeboat.then":    func(o *Order, v string, _ bool) error { return choice(&o.Then, v, Reboot, Poweroff, Stay) },
 	"lifeboat.verify":  func(o *Order, v string, _ bool) error { return choice(&o.Verify, v, "index", "full") },
 	"lifeboat.order":   func(o *Order, v string, _ bool) error { o.ID = v; return nil },
+	"lifeboat.drill":   func(o *Order, v string, _ bool) error { o.Drill = v != "0"; return nil },
 	"lifeboat.debug":   func(o *Order, v string, _ bool) error { o.Debug = v != "0"; return nil },
 	"ip":               func(o *Order, v string, _ bool) error { o.Net.IP = append(o.Net.IP, v); return nil },
 	"BOOTIF":           func(o *Order, v string, _ bool) error { o.Net.BootIF = v; return nil },
@@ -70,7 +71,7 @@ func choice(field *string, v string, ok ...string) error {
 // and a wrong value are returned as faults, and the order keeps what it had:
 // a typing error must never turn a menu into an erasure.
 func (o *Order) Apply(cmdline string) (faults []error) {
-	o.Consoles = nil
+	first := true
 	for _, w := range Words(cmdline) {
 		name, v, has := strings.Cut(w, "=")
 		set, ok := setters[name]
@@ -79,6 +80,9 @@ func (o *Order) Apply(cmdline string) (faults []error) {
 				faults = append(faults, fmt.Errorf("kernel command line: %s is not known; known are %s", name, known()))
 			}
 			continue
+		}
+		if name == "console" && first {
+			o.Consoles, first = nil, false // the line's own list replaces the image's
 		}
 		if err := set(o, v, has); err != nil {
 			faults = append(faults, fmt.Errorf("kernel command line: %s: %w", name, err))

@@ -51,6 +51,7 @@ type Order struct {
 	Debug    bool     `json:"debug,omitempty"`
 	Keymap   string   `json:"keymap,omitempty"`
 	Reason   string   `json:"reason,omitempty"` // why only the menu is offered (uncovered mounts)
+	Drill    bool     `json:"drill,omitempty"`  // a virtual machine tries this image: the restored system reports once
 }
 
 // Backup says where the backup is and by which method it is read.
