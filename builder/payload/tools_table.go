@@ -27,26 +27,27 @@ var (
 )
 
 // probes are arguments with which a program is known to answer and end, and
-// to touch nothing. A program that is not listed is never started.
+// to touch nothing; an empty one means no argument, which these take for wrong
+// usage. A program that is not listed is never started.
 var probes = map[string]string{
-	"bash": "--version", "awk": "--version", "mawk": "-W version", "gawk": "--version", "sed": "--version", "grep": "--version",
+	"bash": "--version", "awk": "BEGIN{exit}", "gawk": "--version", "sed": "--version", "grep": "--version",
 	"tar": "--version", "gzip": "--version", "xz": "--version", "zstd": "--version", "bzip2": "--help", "cpio": "--version", "find": "--version",
 	"ls": "--version", "cp": "--version", "dd": "--version", "sort": "--version", "sha256sum": "--version", "date": "--version",
 	"mount": "--version", "umount": "--version", "findmnt": "--version", "losetup": "--version", "lsblk": "--version",
 	"blkid": "--version", "wipefs": "--version", "sfdisk": "--version", "fdisk": "--version", "partx": "--version",
 	"blockdev": "--version", "mkswap": "--version", "swapon": "--version", "swapoff": "--version", "hwclock": "--version",
 	"parted": "--version", "sgdisk": "--version", "mdadm": "--version", "cryptsetup": "--version",
-	"lvm": "version", "dmsetup": "--version", "mke2fs": "-V", "mkfs.ext2": "-V", "mkfs.ext3": "-V", "mkfs.ext4": "-V", "e2fsck": "-V", "tune2fs": "-V", "dumpe2fs": "-V", "resize2fs": "-V",
+	"lvm": "version", "dmsetup": "--version", "mke2fs": "-V", "mkfs.ext2": "-V", "mkfs.ext3": "-V", "mkfs.ext4": "-V", "e2fsck": "-V", "tune2fs": "", "dumpe2fs": "-V", "resize2fs": "",
 	"debugfs": "-V", "mkfs.xfs": "-V", "xfs_repair": "-V", "xfs_db": "-V", "xfs_io": "-V", "mkfs.vfat": "--help", "mkfs.fat": "--help",
 	"mkfs.btrfs": "--version", "btrfs": "version", "smartctl": "--version", "ip": "-V", "ss": "-V", "strace": "-V",
 	"tcpdump": "--version", "ethtool": "--version", "efibootmgr": "--version", "lspci": "--version", "lsusb": "--version",
 	"vim": "--version", "vim.tiny": "--version", "vim.basic": "--version", "nano": "--version", "less": "--version", "ssh": "-V",
 	"rsync": "--version", "restic": "version", "borg": "--version", "getfattr": "--version", "setfattr": "--version",
-	"getfacl": "--version", "setfacl": "--version", "ps": "--version", "free": "--version", "kpartx": "-h", "multipath": "-h",
+	"getfacl": "--version", "setfacl": "--version", "free": "--version", "kpartx": "-h", "multipath": "-h",
 }
 
 // probeCodes are exit codes of a good answer that differ from 0: tools that
 // take a version or help argument for wrong usage.
 var probeCodes = map[string][]int{
-	"mkfs.vfat": {0, 1, 2}, "mkfs.fat": {0, 1, 2}, "kpartx": {0, 1}, "multipath": {0, 1}, "lvm": {0, 3, 5}, "lspci": {0, 1}, "dmsetup": {0, 1},
+	"tune2fs": {1}, "resize2fs": {1}, "mkfs.vfat": {0, 1, 2}, "mkfs.fat": {0, 1, 2}, "kpartx": {0, 1}, "multipath": {0, 1}, "lvm": {0, 3, 5}, "lspci": {0, 1}, "dmsetup": {0, 1},
 }
