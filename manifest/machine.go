@@ -129,4 +129,7 @@ type Mark struct {
 	MachineID string `json:"machine_id,omitempty"`
 	Newest    string `json:"newest,omitempty"` // RFC 3339: newest sign of life on it
 	Order     string `json:"order,omitempty"`  // id of the completed order written into it
+	// Unfinished: it holds the journal of a recovery that was cut off, so it
+	// never ran as a system.
+	Unfinished bool `json:"unfinished,omitempty"`
 }

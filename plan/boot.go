@@ -163,7 +163,7 @@ func (k *maker) checkMark(c *manifest.Node, d *manifest.MachineDisk, mark manife
 	same := mark.MachineID != "" && mark.MachineID == k.m.Host.MachineID || mark.Host != "" && strings.EqualFold(mark.Host, k.m.Host.Name)
 	// A root that a cut-off recovery wrote is no living system: the claim is
 	// taken away before the first boot.
-	if !same || k.claims(c, d) {
+	if !same || mark.Unfinished || k.claims(c, d) {
 		return
 	}
 	newest, err := time.Parse(time.RFC3339, mark.Newest)

@@ -14,6 +14,33 @@ type span struct {
 	lv             manifest.ID
 }
 
+// checkSizes proves that filesystems and swap areas are not larger than what
+// they stand on.
+func (k *maker) checkSizes() {
+	t := &k.p.Target
+	for i := range t.Nodes {
+		n := &t.Nodes[i]
+		if n.Kind != manifest.KindFS && n.Kind != manifest.KindSwap {
+			continue
+		}
+		on := t.Node(n.On[0].Node)
+		if on.Kind == manifest.KindDisk {
+			continue // too small a disk was refused where it was chosen
+		}
+		if dev := deviceBytes(on); n.Bytes > dev {
+			k.refuse(report.CodeManifest, n.ID, "capture the host again", "%s has %d bytes, its device has %d", k.name(n.ID), n.Bytes, dev)
+		}
+	}
+}
+
+// deviceBytes is the size of the device that a node offers.
+func deviceBytes(n *manifest.Node) int64 {
+	if n.Kind == manifest.KindPartition {
+		return n.Partition.Size
+	}
+	return n.Bytes
+}
+
 // checkLVM proves that the volumes can be laid out as captured: every PV
 // within its device, every segment within its PVs, no extent twice, and each
 // LV as large as its segments.
@@ -28,9 +55,9 @@ func (k *maker) checkLVM() {
 			pv := t.Node(e.Node)
 			pvs[pv.ID] = pv
 			total += pv.PV.Extents
-			dev := t.Node(pv.On[0].Node)
-			if need := pv.PV.PEStart + times(pv.PV.Extents, vg.VG.ExtentSize); need > dev.Bytes {
-				bad(pv.ID, "its %d extents need %d bytes, its device has %d", pv.PV.Extents, need, dev.Bytes)
+			dev := deviceBytes(t.Node(pv.On[0].Node))
+			if need := pv.PV.PEStart + times(pv.PV.Extents, vg.VG.ExtentSize); need > dev {
+				bad(pv.ID, "its %d extents need %d bytes, its device has %d", pv.PV.Extents, need, dev)
 			}
 		}
 		if total != vg.VG.Extents {

@@ -48,6 +48,7 @@ func Make(in Input) *Plan {
 		k.matchDisks()
 		k.makeTarget()
 		k.assign()
+		k.checkSizes()
 		k.checkLVM()
 		k.checkBoot()
 		k.checkLiving()

@@ -97,6 +97,7 @@ type Plan struct {
 // Assignment gives a captured disk its place on this machine.
 type Assignment struct {
 	Node manifest.ID `json:"node"` // disk node of Target
+	Was  string      `json:"was"`  // the captured disk, for people
 	Disk DiskRef     `json:"disk"`
 	Rule Rule        `json:"rule"`
 	Why  string      `json:"why"` // one line for people

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	"lifeboat/manifest"
 )
 
@@ -151,12 +153,12 @@ func (s *stepper) restore(mounts []string) []string {
 func (s *stepper) adapt(after []string) []string {
 	last := []string{s.add(Step{Verb: VerbIDs, Stage: StageAdapt, After: after, Again: AgainRun, Fatal: true})}
 	ids := last
-	sole := len(s.k.m.System.Kernels) == 1
+	named := slices.ContainsFunc(s.k.m.System.Kernels, func(kn manifest.Kernel) bool { return kn.Default })
 	for _, kn := range s.k.m.System.Kernels {
 		if kn.Initramfs == "" {
 			continue
 		}
-		id := s.add(Step{Verb: VerbInitramfs, Stage: StageAdapt, Arg: kn.Version, After: ids, Again: AgainRun, Fatal: kn.Default || sole})
+		id := s.add(Step{Verb: VerbInitramfs, Stage: StageAdapt, Arg: kn.Version, After: ids, Again: AgainRun, Fatal: kn.Default || !named})
 		last = append(last[:len(last):len(last)], id)
 	}
 	return last
@@ -176,9 +178,13 @@ func (s *stepper) bootloader(after []string) []string {
 				// the removable path.
 				ids = append(ids, id, s.add(Step{Verb: VerbNVRAM, Stage: StageBootloader, Node: e.ID, After: []string{id}, Again: AgainRun}))
 			}
-		} else {
-			for _, d := range s.k.bootDisks() {
-				ids = append(ids, s.add(Step{Verb: VerbGRUB, Stage: StageBootloader, Node: d.ID, Arg: biosPlatform, After: after, Again: AgainRun, Fatal: true}))
+		}
+		// A UEFI host that could start by BIOS too gets that back, but does
+		// not need it.
+		bios := b.Firmware == manifest.FirmwareBIOS
+		for _, d := range s.k.bootDisks() {
+			if bios || len(b.BIOSBoot) > 0 && slices.Contains(b.MBRCode, d.ID) && slices.Contains(b.GRUB.Platforms, biosPlatform) {
+				ids = append(ids, s.add(Step{Verb: VerbGRUB, Stage: StageBootloader, Node: d.ID, Arg: biosPlatform, After: after, Again: AgainRun, Fatal: bios}))
 			}
 		}
 		if len(ids) > 0 {

@@ -14,12 +14,12 @@ import (
 var unsupported = map[manifest.Kind]func(*manifest.Storage, *manifest.Node) string{
 	manifest.KindDisk:      func(*manifest.Storage, *manifest.Node) string { return "" },
 	manifest.KindTable:     tableReason,
-	manifest.KindPartition: func(*manifest.Storage, *manifest.Node) string { return "" },
+	manifest.KindPartition: partReason,
 	manifest.KindPV:        pvReason,
 	manifest.KindVG:        vgReason,
 	manifest.KindLV:        lvReason,
 	manifest.KindFS:        fsReason,
-	manifest.KindSwap:      func(*manifest.Storage, *manifest.Node) string { return "" },
+	manifest.KindSwap:      swapReason,
 	manifest.KindSwapFile:  swapFileReason,
 }
 
@@ -70,9 +70,26 @@ func tableReason(s *manifest.Storage, n *manifest.Node) string {
 	return below(s, n, manifest.KindDisk)
 }
 
+func partReason(s *manifest.Storage, n *manifest.Node) string {
+	if len(n.On) != 1 {
+		return "a partition stands on exactly one table"
+	}
+	return below(s, n, manifest.KindTable)
+}
+
+func swapReason(s *manifest.Storage, n *manifest.Node) string {
+	if len(n.On) != 1 {
+		return "a swap area stands on exactly one device"
+	}
+	return below(s, n, manifest.KindDisk, manifest.KindPartition, manifest.KindLV)
+}
+
 func pvReason(s *manifest.Storage, n *manifest.Node) string {
 	if n.PV.Missing {
 		return "the physical volume was missing when the host was captured"
+	}
+	if len(n.On) != 1 {
+		return "a physical volume stands on exactly one device"
 	}
 	return below(s, n, manifest.KindDisk, manifest.KindPartition)
 }
@@ -102,7 +119,7 @@ func lvReason(s *manifest.Storage, n *manifest.Node) string {
 			return fmt.Sprintf("a logical volume of type %q cannot be rebuilt by this version", t)
 		}
 	}
-	if len(n.LV.Segments) == 0 {
+	if len(n.LV.Segments) == 0 || len(n.On) != 1 {
 		return "where it lies was not captured"
 	}
 	return below(s, n, manifest.KindVG)

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"strings"
 
 	"lifeboat/manifest"
 	"lifeboat/report"
@@ -35,6 +36,19 @@ func (k *maker) makeTarget() {
 		}
 		t.Mounts = append(t.Mounts, mt)
 	}
+	// A child before its parent would be mounted over.
+	slices.SortStableFunc(t.Mounts, func(a, b manifest.Mount) int { return depth(a) - depth(b) })
+}
+
+// depth orders mounts from the root up, swap last.
+func depth(mt manifest.Mount) int {
+	switch {
+	case isSwap(mt):
+		return 1 << 16
+	case mt.Path == "/":
+		return 0
+	}
+	return strings.Count(string(mt.Path), "/")
 }
 
 func (k *maker) targetDisk(n manifest.Node) manifest.Node {
@@ -82,7 +96,7 @@ func (k *maker) assign() {
 		if !ok {
 			continue
 		}
-		a := Assignment{Node: c.ID, Disk: ref(m.disk), Rule: m.rule, Why: m.why, Lost: k.lost[c.ID]}
+		a := Assignment{Node: c.ID, Was: diskText(capturedRef(c)), Disk: ref(m.disk), Rule: m.rule, Why: m.why, Lost: k.lost[c.ID]}
 		a.ClaimAt = k.claimAt(c.ID, m.disk.Disk)
 		if a.ClaimAt == 0 && m.rule == ByBlank && wwn(m.disk.Disk) == "" && serial(m.disk.Disk) == "" {
 			k.warn(report.CodeInterrupted, c.ID, "name the disk in a mapping file",
