@@ -49,7 +49,9 @@ func (k *maker) reject(f *finder, c *manifest.Node, j int, taken map[int]manifes
 	d := &f.disks[j]
 	var out []rejection
 	no := func(code, format string, a ...any) { out = append(out, rejection{code, fmt.Sprintf(format, a...)}) }
-	if other, ok := taken[j]; ok {
+	if other, ok := taken[j]; ok && !k.need[other] {
+		no(report.CodeDiskMissing, "it is %s, which is not rebuilt", k.name(other))
+	} else if ok {
 		no(report.CodeDiskMissing, "it takes the place of %s", k.name(other))
 	} else if other := f.known(j); other != nil {
 		no(report.CodeDiskMissing, "its WWN or serial is that of %s", k.name(other.ID))
@@ -134,12 +136,20 @@ func (k *maker) refuseMissing(f *finder, rest []*manifest.Node, why [][][]reject
 			continue
 		}
 		said = true
-		k.refuseNear(f, c, i, near, why).Details = details
+		if p := k.refuseNear(f, c, i, near, why); len(details) > 1 || p.Code == report.CodeDiskMissing {
+			p.Details = details
+		}
 	}
 	if !said { // each has candidates, but not enough for all of them
 		p := k.refuse(report.CodeDiskMissing, rest[0].ID, "add a blank disk, or name the disks in a mapping file",
 			"there are not enough blank disks for %s", k.names(rest))
-		p.Details = nil
+		for i, c := range rest {
+			for j := range f.disks {
+				if len(why[i][j]) == 0 {
+					p.Details = append(p.Details, fmt.Sprintf("%s could be %s", k.name(c.ID), diskText(ref(&f.disks[j]))))
+				}
+			}
+		}
 	}
 }
 

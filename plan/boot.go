@@ -52,10 +52,12 @@ func (k *maker) checkBoot() {
 		no("a loader of type " + quote(b.Loader) + " cannot be installed by this version")
 	case !slices.Contains(b.GRUB.Platforms, k.platform()):
 		no("GRUB's modules for " + k.platform() + " are not installed on the host")
+	case !k.kept[b.RootFS]:
+		// That is refused already; what follows from it is no news.
 	case b.Firmware == manifest.FirmwareBIOS && len(k.bootDisks()) == 0:
-		no("no disk carries boot code")
+		no("none of the disks that are rebuilt carries boot code")
 	case b.Firmware == manifest.FirmwareUEFI && len(k.esps()) == 0:
-		no("no EFI system partition was found")
+		no("no EFI system partition is rebuilt")
 	}
 }
 

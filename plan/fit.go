@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"lifeboat/manifest"
 	"lifeboat/report"
@@ -54,9 +55,29 @@ func (k *maker) fit(c *manifest.Node, d manifest.Disk, who string) []report.Prob
 	need, last := k.required(c, sector(d))
 	if size := d.Bytes - d.Bytes%sector(d); size < need {
 		no(report.CodeDiskTooSmall, last, "%s has %d bytes and the layout needs %d: %s missing for %s",
-			who, d.Bytes, need, missing(need-d.Bytes), k.name(last))
+			who, d.Bytes, need, missing(need-d.Bytes), k.name(last)+k.holds(last))
 	}
 	return out
+}
+
+// holds says what people know an object by: the mount points and volume
+// groups on it.
+func (k *maker) holds(id manifest.ID) string {
+	var s []string
+	for _, n := range append(k.g.Above(id), k.g.Node(id)) {
+		if n.Kind == manifest.KindVG {
+			return " (" + k.name(n.ID) + ")"
+		}
+		for _, mt := range k.g.MountsOf(n.ID) {
+			if mt.Path != "none" {
+				s = append(s, mt.Path.String())
+			}
+		}
+	}
+	if len(s) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(s, ", ") + ")"
 }
 
 func missing(n int64) string {

@@ -26,7 +26,11 @@ func (k *maker) matchDisks() {
 			k.to[c.ID] = match{&k.mach.Disks[i], r, why}
 		}
 	}
+	before := len(k.p.Refusals)
 	mapped := k.readMapping(f)
+	if len(k.p.Refusals) > before {
+		return // what was meant is not known: nothing else is tried
+	}
 	for _, c := range f.captured {
 		if i, ok := mapped[c.ID]; ok {
 			set(c, i, ByMapping, "named by the mapping file")

@@ -75,7 +75,7 @@ func TestGolden(t *testing.T) {
 					t.Errorf("%s is not assigned", serial)
 				}
 			}
-			if faults := p.Target.Check(); len(faults) > 0 {
+			if faults := p.Target.Check(); len(faults) > 0 && !p.Refused() {
 				t.Errorf("the target graph is not valid: %v", faults)
 			}
 			golden(t, s.name, p)
@@ -112,9 +112,4 @@ func golden(t *testing.T, name string, p *Plan) {
 	if back.Text() != p.Text() {
 		t.Error("the plan reads differently after JSON")
 	}
-}
-
-var scenarios = []scenario{
-	{name: "bios-blank", host: biosHost, disks: []manifest.MachineDisk{blank("", 10*gib)}, match: map[string]string{"OLD-1": "sda"}, rule: ByBlank},
-	{name: "uefi-blank", host: uefiHost, disks: []manifest.MachineDisk{blank("NEW-1", 20*gib), stick()}, match: map[string]string{"NV-1": "sda"}, rule: ByBlank},
 }

@@ -18,7 +18,7 @@ func (k *maker) makeRenames() {
 			continue
 		}
 		add := func(kind, old, new string) {
-			if old != "" && old != new {
+			if old != "" && fold(old) != fold(new) {
 				k.p.Renames = append(k.p.Renames, Rename{Kind: kind, Old: old, New: new, Node: c.ID})
 			}
 		}

@@ -30,6 +30,9 @@ func (s *stepper) add(st Step) string {
 
 // makeSteps lists what is done, in an order in which it can be done.
 func (k *maker) makeSteps() {
+	if !slices.ContainsFunc(k.p.Target.Mounts, func(mt manifest.Mount) bool { return mt.Path == "/" }) {
+		return // refused: there is no root to build for
+	}
 	s := &stepper{k: k, made: map[manifest.ID]string{}}
 	s.storage()
 	mounts := s.mounts()

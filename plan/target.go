@@ -152,15 +152,26 @@ func (k *maker) listDisks() {
 			continue
 		}
 		r := ref(d)
-		r.Reason = "the recovery does not need it"
-		if why, _ := k.protection(d); why != "" {
-			r.Reason = why
-		} else if f != nil {
-			if c := f.known(i); c != nil && !k.need[c.ID] {
-				r.Reason = "it is " + k.name(c.ID) + ", which the backup does not need"
-			}
-		}
+		r.Reason = k.whyNot(f, i)
 		k.p.Untouched = append(k.p.Untouched, r)
 	}
-	slices.SortFunc(k.p.Untouched, func(a, b DiskRef) int { return compareRefs(a, b) })
+	slices.SortFunc(k.p.Untouched, compareRefs)
+}
+
+// whyNot says why machine disk i is not touched.
+func (k *maker) whyNot(f *finder, i int) string {
+	if why, _ := k.protection(&k.mach.Disks[i]); why != "" {
+		return why
+	}
+	var c *manifest.Node
+	if f != nil {
+		c = f.known(i)
+	}
+	switch {
+	case c != nil && !k.need[c.ID]:
+		return "it is " + k.name(c.ID) + ", which is not rebuilt"
+	case c != nil:
+		return "its WWN or serial is that of " + k.name(c.ID) + ", whose place it does not take"
+	}
+	return "it takes no captured disk's place"
 }
