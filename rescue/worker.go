@@ -121,6 +121,10 @@ func (w *Worker) Main(ctx context.Context) error {
 		w.J.Note("%s", f)
 	}
 	w.startDrivers(ctx)
+	if err := w.settle(ctx); err != nil {
+		return err
+	}
+	w.virtual()
 	if w.Order.Recover == handoff.Off {
 		return w.bootLocal(ctx)
 	}

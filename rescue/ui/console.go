@@ -161,6 +161,8 @@ func (c *Console) ask(e report.Event) {
 	if !q.Until.IsZero() && time.Now().After(q.Until) {
 		return // replayed after its end
 	}
+	// What was typed before the question was seen is no answer to it.
+	_ = unix.IoctlSetInt(int(c.In.Fd()), unix.TCFLSH, unix.TCIFLUSH)
 	c.open, c.typed = &q, nil
 	c.line("")
 	for _, l := range q.Lines {

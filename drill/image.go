@@ -1,0 +1,28 @@
+package drill
+
+import (
+	"fmt"
+	"io"
+
+	"lifeboat/images/iso"
+	"lifeboat/manifest"
+)
+
+// openImage reads the manifest that lies on the image.
+func (d *drill) openImage() error {
+	img, err := iso.Open(d.o.Image)
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	f, err := img.OpenFile(iso.ManifestPath)
+	if err != nil {
+		return fmt.Errorf("read the manifest of %s: %w", d.o.Image, err)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, 256<<20))
+	if err != nil {
+		return fmt.Errorf("read the manifest of %s: %w", d.o.Image, err)
+	}
+	d.m, err = manifest.Decode(data)
+	return err
+}
