@@ -2,45 +2,29 @@ package plan
 
 import (
 	"bytes"
-	"encoding/json"
+	"errors"
+	"io"
 
-	"lifeboat/manifest"
+	"go.yaml.in/yaml/v3"
+
 	"lifeboat/report"
 )
 
-// Encode writes the plan as JSON, two-space indent, final newline.
-func (p *Plan) Encode() ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(p); err != nil {
-		return nil, err
+// DecodeMapping reads a mapping file, YAML or JSON. Unknown keys are errors:
+// a mapping says which disk is erased.
+func DecodeMapping(data []byte) (*Mapping, error) {
+	m := new(Mapping)
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	d.KnownFields(true)
+	err := d.Decode(m)
+	if errors.Is(err, io.EOF) {
+		err = errors.New("it is empty")
 	}
-	return b.Bytes(), nil
-}
-
-// Decode reads a plan that Encode wrote and checks its target graph, so that
-// its texts can be made.
-func Decode(data []byte) (*Plan, error) {
-	p := new(Plan)
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(p); err != nil {
-		return nil, report.Errorf(report.CodeManifest, "make the plan again", "the plan does not fit its format: %w", err)
+	if err != nil {
+		return nil, report.Errorf(report.CodeMapping, "write disks: [{from: OLD-SERIAL, to: NEW-SERIAL}]", "the mapping file cannot be read: %w", err)
 	}
-	if p.Format != Format {
-		return nil, report.Errorf(report.CodeManifest, "make the plan again", "the plan's format is %q, not %s", p.Format, Format)
+	if d.Decode(new(yaml.Node)) == nil {
+		return nil, report.Errorf(report.CodeMapping, "join the documents", "the mapping file holds more than one document")
 	}
-	if faults := p.Target.Check(); len(faults) > 0 {
-		f := report.Errorf(report.CodeManifest, "make the plan again", "the plan's target graph is not valid: %s", faults[0])
-		f.Details = faults[1:]
-		return nil, f
-	}
-	for _, n := range p.Target.OfKind(manifest.KindDisk) {
-		if p.Assigned(n.ID) == nil && !p.Refused() {
-			return nil, report.Errorf(report.CodeManifest, "make the plan again", "the plan gives %s no disk", n.ID)
-		}
-	}
-	return p, nil
+	return m, nil
 }

@@ -8,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"lifeboat/archive"
 	"lifeboat/backup"
 	"lifeboat/internal/handoff"
@@ -172,12 +170,8 @@ func (s *session) readMapping() error {
 	if err != nil {
 		return report.Errorf(report.CodeMapping, "name a file inside the image", "read the mapping file: %w", err)
 	}
-	m := new(plan.Mapping)
-	if err := yaml.Unmarshal(data, m); err != nil {
-		return report.Errorf(report.CodeMapping, "mend the file", "mapping file %s: %w", p, err)
-	}
-	s.mapping = m
-	return nil
+	s.mapping, err = plan.DecodeMapping(data)
+	return err
 }
 
 // makePlan looks at the machine and plans; a refusal is the error.

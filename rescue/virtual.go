@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"lifeboat/report"
 )
@@ -27,9 +28,74 @@ func (w *Worker) virtual() {
 		}
 	}
 	if dev := virtioPort(eventsPort); dev != "" {
-		if err := w.J.AddFile(dev, false); err != nil {
-			w.Exec.Log("events port: %v", err)
+		w.port = newPort(dev, w.J)
+	}
+}
+
+// port sends events to a virtio port from a goroutine of its own: a machine
+// whose other side does not read must not stop a recovery.
+type port struct {
+	events chan report.Event
+	ends   chan chan struct{} // asks for a sign when all before it went out
+}
+
+func newPort(dev string, j *Journal) *port {
+	p := &port{events: make(chan report.Event, 4096), ends: make(chan chan struct{}, 1)}
+	j.mu.Lock()
+	for _, e := range j.kept {
+		p.Emit(e)
+	}
+	j.extra = append(j.extra, p)
+	j.mu.Unlock()
+	go p.run(dev)
+	return p
+}
+
+func (p *port) run(dev string) {
+	f, err := os.OpenFile(dev, os.O_WRONLY, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for {
+		select {
+		case e := <-p.events:
+			if writeEvent(f, e) != nil {
+				return
+			}
+		case end := <-p.ends:
+			for len(p.events) > 0 {
+				if writeEvent(f, <-p.events) != nil {
+					return
+				}
+			}
+			close(end)
 		}
+	}
+}
+
+// Emit hands an event over, or drops it when nobody reads.
+func (p *port) Emit(e report.Event) {
+	select {
+	case p.events <- e:
+	default:
+	}
+}
+
+// flush waits until what was said has gone out, or for 3 s.
+func (p *port) flush() {
+	if p == nil {
+		return
+	}
+	end := make(chan struct{})
+	select {
+	case p.ends <- end:
+	default:
+		return
+	}
+	select {
+	case <-end:
+	case <-time.After(3 * time.Second):
 	}
 }
 

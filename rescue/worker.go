@@ -41,6 +41,7 @@ type Worker struct {
 	Start  int    // which start of the worker this is in this boot
 	Target string // TargetRoot
 	boot   bootState
+	port   *port
 
 	mu   sync.Mutex
 	busy bool
@@ -258,6 +259,7 @@ func (w *Worker) power(ctx context.Context, off bool) {
 		sig, text = unix.SIGUSR2, "Switching off"
 	}
 	w.J.Note("%s this machine", text)
+	w.port.flush()
 	if err := unix.Kill(1, sig); err != nil {
 		w.J.Note("PID 1 did not take the order: %v", err)
 		return
