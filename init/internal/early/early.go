@@ -112,7 +112,7 @@ func Settings(log Log, words []string, debug bool) {
 			log("setting %s to %s: %v", name, value, err)
 		}
 	}
-	set("kernel/printk_devkmsg", "on")
+	set("kernel/printk_devkmsg", "on\n") // the kernel refuses it without the newline
 	if l := printk(words, debug); l != "" {
 		set("kernel/printk", l)
 	}
