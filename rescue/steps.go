@@ -24,6 +24,11 @@ type Acts map[plan.Verb]Act
 // included; empty means the first and the last. A failed fatal step stops the
 // run; the failure of another is a problem of the result.
 func (j *Journal) Steps(ctx context.Context, p *plan.Plan, acts Acts, from, to plan.Stage) ([]report.Problem, error) {
+	for _, s := range p.Steps { // before the first one runs
+		if acts[s.Verb] == nil {
+			return nil, fmt.Errorf("step %s: this lifeboat does not know the verb %q; the plan was made by another version", s.ID, s.Verb)
+		}
+	}
 	var problems []report.Problem
 	in := from == ""
 	for i, s := range p.Steps {
@@ -36,11 +41,7 @@ func (j *Journal) Steps(ctx context.Context, p *plan.Plan, acts Acts, from, to p
 		if to != "" && s.Stage != to && i > 0 && p.Steps[i-1].Stage == to {
 			break
 		}
-		act, ok := acts[s.Verb]
-		if !ok {
-			return problems, fmt.Errorf("step %s: this lifeboat does not know the verb %q; the plan was made by another version", s.ID, s.Verb)
-		}
-		if err := j.step(ctx, p, s, act); err != nil {
+		if err := j.step(ctx, p, s, acts[s.Verb]); err != nil {
 			prob := report.ProblemOf(err)
 			if s.Fatal || ctx.Err() != nil {
 				return append(problems, prob), fmt.Errorf("%s: %w", s.Text(&p.Target, p), err)
