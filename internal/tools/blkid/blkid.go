@@ -1,0 +1,168 @@
+// Package blkid tells what lies on a block device, by the low-level probing
+// of blkid and wipefs; nothing is taken from a cache or from udev.
+// Level 2: one external tool each: Read(dev) → manifest struct, Make(dev,
+// struct); machine-readable output, typed errors; no other tool, no policy.
+package blkid
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"lifeboat/internal/run"
+	"lifeboat/manifest"
+)
+
+// ErrNone: nothing recognisable lies on the device.
+var ErrNone = errors.New("no signature")
+
+// ErrAmbivalent: more than one thing lies there, and which one counts is
+// doubt.
+var ErrAmbivalent = errors.New("signatures contradict each other")
+
+// Found is what blkid recognises. A device may hold a partition table and,
+// beside it, something else (a hybrid ISO image).
+type Found struct {
+	Type    string // ext4, LVM2_member, crypto_LUKS, swap …; "" when only a table
+	UUID    string
+	SubUUID string // of this member: RAID, btrfs
+	Label   string
+	Usage   string // filesystem, raid, crypto, other
+	Version string
+	Table   string // gpt, dos …
+	TableID string
+}
+
+// limit is how long a probe may take: a dying disk answers after minutes.
+const limit = 60 * time.Second
+
+// codes of blkid(8): nothing found, or an ambivalent result.
+const (
+	codeNone       = 2
+	codeAmbivalent = 8
+)
+
+// Probe recognises what lies on dev. Source: blkid -p -o export.
+func Probe(ctx context.Context, r run.Runner, dev string) (*Found, error) {
+	// blkid has one status for "nothing there" and "cannot be read".
+	if err := readable(dev); err != nil {
+		return nil, fmt.Errorf("read %s: %w", dev, err)
+	}
+	res, err := r.Run(ctx, run.Cmd{Path: "blkid", Args: []string{"-p", "-o", "export", dev}, OK: []int{0, codeNone, codeAmbivalent}, Limit: limit})
+	if err != nil {
+		return nil, fmt.Errorf("read the signatures of %s: %w", dev, err)
+	}
+	switch res.Code {
+	case codeNone:
+		return nil, fmt.Errorf("read %s: %w", dev, ErrNone)
+	case codeAmbivalent:
+		return nil, fmt.Errorf("read %s: %w", dev, ErrAmbivalent)
+	}
+	return parseExport(string(res.Stdout)), nil
+}
+
+func readable(dev string) error {
+	f, err := os.Open(dev)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Read(make([]byte, 512)); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+func parseExport(text string) *Found {
+	f := &Found{}
+	fields := map[string]*string{
+		"TYPE": &f.Type, "UUID": &f.UUID, "UUID_SUB": &f.SubUUID, "LABEL": &f.Label, "USAGE": &f.Usage,
+		"VERSION": &f.Version, "PTTYPE": &f.Table, "PTUUID": &f.TableID,
+	}
+	for line := range strings.Lines(text) {
+		key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		if p := fields[key]; ok && p != nil {
+			*p = unescape(value)
+		}
+	}
+	return f
+}
+
+// unescape undoes what blkid does for shells: backslashes before special
+// characters, and \xHH.
+func unescape(s string) string {
+	var o strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' || i+1 == len(s) {
+			o.WriteByte(s[i])
+			continue
+		}
+		if s[i+1] == 'x' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+2:i+4], 16, 8); err == nil {
+				o.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		i++
+		o.WriteByte(s[i])
+	}
+	return o.String()
+}
+
+// Signatures lists every signature on dev with its place, also those that
+// hide behind each other. None is no error. Source: wipefs without acting.
+func Signatures(ctx context.Context, r run.Runner, dev string) ([]manifest.Signature, error) {
+	if err := readable(dev); err != nil {
+		return nil, fmt.Errorf("read %s: %w", dev, err)
+	}
+	res, err := r.Run(ctx, run.Cmd{Path: "wipefs", Args: []string{"--no-act", "--json", dev}, Limit: limit})
+	if err != nil {
+		return nil, fmt.Errorf("list the signatures of %s: %w", dev, err)
+	}
+	sig, err := parseWipefs(res.Stdout)
+	if err != nil {
+		return nil, fmt.Errorf("list the signatures of %s: %w", dev, err)
+	}
+	return sig, nil
+}
+
+func parseWipefs(data []byte) ([]manifest.Signature, error) {
+	if len(strings.TrimSpace(string(data))) == 0 {
+		return nil, nil // some versions print nothing for an empty device
+	}
+	var doc struct {
+		Signatures []struct {
+			Device string  `json:"device"`
+			Offset string  `json:"offset"`
+			Type   string  `json:"type"`
+			UUID   *string `json:"uuid"`
+			Label  *string `json:"label"`
+		} `json:"signatures"`
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("wipefs's answer is no JSON: %w", err)
+	}
+	var out []manifest.Signature
+	for _, s := range doc.Signatures {
+		off, err := strconv.ParseInt(s.Offset, 0, 64)
+		if err != nil || off < 0 || s.Type == "" {
+			return nil, fmt.Errorf("wipefs names a signature %q at %q", s.Type, s.Offset)
+		}
+		g := manifest.Signature{Device: s.Device, Type: s.Type, Offset: off}
+		if s.UUID != nil {
+			g.UUID = *s.UUID
+		}
+		if s.Label != nil {
+			g.Label = *s.Label
+		}
+		out = append(out, g)
+	}
+	return out, nil
+}
