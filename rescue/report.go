@@ -1,0 +1,151 @@
+package rescue
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path"
+	"time"
+
+	"lifeboat/internal/sysroot"
+	"lifeboat/report"
+)
+
+// Mark is left in the restored system: which order made it, so that the same
+// order never erases it.
+type Mark struct {
+	Order   string    `json:"order"`
+	PlanID  string    `json:"plan_id"`
+	Host    string    `json:"host"`
+	Time    time.Time `json:"time"`
+	Backup  string    `json:"backup"`
+	Attempt int       `json:"attempt"`
+	Resumed bool      `json:"resumed"`
+}
+
+// writeReport leaves log, plan, events and the order's mark in the restored
+// system (plan.VerbReport).
+func (s *session) writeReport(res *report.Result) error {
+	fs, err := sysroot.Open(s.w.Target)
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	defer fs.Close()
+	dir := path.Join(TargetLogs, "recover-"+s.began.UTC().Format("20060102T150405Z"))
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	now := *res
+	now.Ended, now.Phases, now.State = time.Now().UTC(), s.phases, "done"
+	now.Problems = append(now.Problems, s.problems...)
+	docs := map[string]any{"report.json": now, "plan.json": s.plan, "machine.json": s.machine, "order.json": s.w.Order.Redacted()}
+	for name, v := range docs {
+		data, err := json.MarshalIndent(v, "", "  ")
+		if err == nil {
+			err = fs.WriteFile(path.Join(dir, name), append(data, '\n'), 0o600)
+		}
+		if err != nil {
+			return fmt.Errorf("write the report: %w", err)
+		}
+	}
+	if err := fs.WriteFile(path.Join(dir, "plan.txt"), []byte(s.plan.Text()), 0o600); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	var events []byte
+	for _, e := range s.w.J.Events() {
+		b, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("write the report: %w", err)
+		}
+		events = append(append(events, b...), '\n')
+	}
+	if err := fs.WriteFile(path.Join(dir, "events.jsonl"), events, 0o600); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	if log, err := os.ReadFile(LogPath); err == nil {
+		if err := fs.WriteFile(path.Join(dir, "log.txt"), log, 0o600); err != nil {
+			return fmt.Errorf("write the report: %w", err)
+		}
+	}
+	return s.mark(fs, res)
+}
+
+func (s *session) mark(fs *sysroot.Root, res *report.Result) error {
+	m := Mark{Order: s.w.Order.ID, PlanID: s.plan.ID, Host: s.manifest.Host.Name, Time: time.Now().UTC(),
+		Backup: s.archive.Info().UUID.String(), Attempt: s.attempt, Resumed: res.Resumed}
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err == nil {
+		if err = fs.MkdirAll(path.Dir(MarkPath), 0o700); err == nil {
+			err = fs.WriteFile(MarkPath, append(data, '\n'), 0o600)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("mark the order as done: %w", err)
+	}
+	if s.w.Order.Drill {
+		return installReporter(fs)
+	}
+	return nil
+}
+
+// The unit by which a drilled system reports once. It takes itself away
+// before it speaks, so that the restored system is left as it was.
+const (
+	reporterUnit = "/etc/systemd/system/lifeboat-drill.service"
+	reporterLink = "/etc/systemd/system/multi-user.target.wants/lifeboat-drill.service"
+	reporterFile = "/etc/systemd/system/lifeboat-drill.sh"
+)
+
+const reporterService = `[Unit]
+Description=Report to the drill of Lifeboat, once
+After=multi-user.target
+ConditionPathExists=/etc/systemd/system/lifeboat-drill.sh
+
+[Service]
+Type=exec
+ExecStart=/bin/sh /etc/systemd/system/lifeboat-drill.sh
+StandardOutput=null
+`
+
+const reporterScript = `rm -f /etc/systemd/system/multi-user.target.wants/lifeboat-drill.service
+rm -f /etc/systemd/system/lifeboat-drill.service /etc/systemd/system/lifeboat-drill.sh
+port=
+for n in /sys/class/virtio-ports/*/name; do
+	[ "$(cat "$n")" = ` + reportPort + ` ] && port=/dev/$(basename "$(dirname "$n")")
+done
+[ -n "$port" ] || exit 0
+quote() { printf '"'; printf %s "$1" | sed 's/["\\]/\\&/g' | tr -d '\n\t'; printf '"'; }
+list() { first=1; printf '['; while IFS= read -r l; do [ -n "$l" ] || continue; [ $first = 1 ] || printf ','; first=0; quote "$l"; done; printf ']'; }
+i=0
+state=$(systemctl is-system-running 2>/dev/null)
+while [ "$state" = starting ] && [ $i -lt 300 ]; do
+	sleep 1; i=$((i+1)); state=$(systemctl is-system-running 2>/dev/null)
+done
+{
+	printf '{"hostname":%s,"kernel":%s,"state":%s,"uptime":%s,' "$(quote "$(cat /proc/sys/kernel/hostname)")" "$(quote "$(uname -r)")" "$(quote "$state")" "$(quote "$(cut -d' ' -f1 /proc/uptime)")"
+	printf '"failed":'; systemctl list-units --failed --no-legend --plain 2>/dev/null | awk '{print $1}' | list
+	printf ',"mounts":'; awk '{print $5}' /proc/self/mountinfo | list
+	printf ',"swaps":'; awk 'NR>1{print $1}' /proc/swaps | list
+	printf '}\nEND\n'
+} >"$port"
+`
+
+// installReporter puts the drill's unit into a restored system that systemd
+// starts; another init system shows itself by its login prompt only.
+func installReporter(fs *sysroot.Root) error {
+	if !fs.Exists("/etc/systemd/system") {
+		return nil
+	}
+	if err := fs.MkdirAll(path.Dir(reporterLink), 0o755); err != nil {
+		return fmt.Errorf("prepare the drill's report: %w", err)
+	}
+	for name, text := range map[string]string{reporterUnit: reporterService, reporterFile: reporterScript} {
+		if err := fs.WriteFile(name, []byte(text), 0o644); err != nil {
+			return fmt.Errorf("prepare the drill's report: %w", err)
+		}
+	}
+	if err := fs.Symlink("../lifeboat-drill.service", reporterLink); err != nil {
+		return fmt.Errorf("prepare the drill's report: %w", err)
+	}
+	return nil
+}
