@@ -46,12 +46,9 @@ type idDisk struct {
 
 func (k *maker) id() string {
 	pol := k.in.Policy
-	in := idInput{Format: Format, Order: pol.Order, Backup: pol.Backup, Method: pol.Method, OwnHardware: pol.OwnHardware,
+	in := idInput{Format: Format, Order: pol.Order, Backup: pol.Backup, Method: pol.Method, OwnHardware: pol.OwnHardware, Manifest: k.sum,
 		Unprotect: slices.Clone(pol.Unprotect), DMI: k.mach.DMI, Firmware: k.mach.Firmware.Mode, Bits: k.mach.Firmware.Bits}
 	slices.Sort(in.Unprotect)
-	if k.m != nil {
-		in.Manifest = k.m.Digest()
-	}
 	if k.in.Mapping != nil {
 		in.Mapping = slices.Clone(k.in.Mapping.Disks)
 		slices.SortFunc(in.Mapping, func(a, b DiskMapping) int {

@@ -23,10 +23,7 @@ func (k *maker) checkSizes() {
 		if n.Kind != manifest.KindFS && n.Kind != manifest.KindSwap {
 			continue
 		}
-		on := t.Node(n.On[0].Node)
-		if on.Kind == manifest.KindDisk {
-			continue // too small a disk was refused where it was chosen
-		}
+		on := k.g.Node(n.On[0].Node)
 		if dev := deviceBytes(on); n.Bytes > dev {
 			k.refuse(report.CodeManifest, n.ID, "capture the host again", "%s has %d bytes, its device has %d", k.name(n.ID), n.Bytes, dev)
 		}
@@ -55,7 +52,9 @@ func (k *maker) checkLVM() {
 			pv := t.Node(e.Node)
 			pvs[pv.ID] = pv
 			total += pv.PV.Extents
-			dev := deviceBytes(t.Node(pv.On[0].Node))
+			// The captured device: whether another disk has the room was
+			// judged where it was chosen.
+			dev := deviceBytes(k.g.Node(pv.On[0].Node))
 			if need := pv.PV.PEStart + times(pv.PV.Extents, vg.VG.ExtentSize); need > dev {
 				bad(pv.ID, "its %d extents need %d bytes, its device has %d", pv.PV.Extents, need, dev)
 			}
@@ -80,6 +79,9 @@ func (k *maker) checkExtents(vg *manifest.Node, pvs map[manifest.ID]*manifest.No
 			if len(g.Areas) == 0 || g.Extents <= 0 || g.Extents%int64(len(g.Areas)) != 0 {
 				bad(lv.ID, "a segment of %d extents lies on %d stripes", g.Extents, len(g.Areas))
 				continue
+			}
+			if len(g.Areas) > 1 && (g.StripeSize < 512 || g.StripeSize%512 != 0) {
+				bad(lv.ID, "stripes of %d bytes are impossible", g.StripeSize)
 			}
 			if g.Start != sum {
 				bad(lv.ID, "a segment begins at extent %d, not at %d", g.Start, sum)

@@ -16,6 +16,8 @@ type maker struct {
 	mach *manifest.Machine
 	p    *Plan
 
+	sum string // digest of the manifest
+
 	// scope
 	need  map[manifest.ID]bool     // captured disks that are rebuilt
 	kept  map[manifest.ID]bool     // nodes that are rebuilt
@@ -70,11 +72,11 @@ func Make(in Input) *Plan {
 // usable refuses a manifest that no plan can be made from.
 func (k *maker) usable() bool {
 	if k.m == nil {
-		k.refuse(report.CodeManifest, "", "give the manifest of the host", "there is no manifest")
+		k.refuse(report.CodeManifest, "manifest", "give the manifest of the host", "there is no manifest")
 		return false
 	}
 	k.g = &k.m.Storage
-	k.p.Host = k.m.Host.Name
+	k.p.Host, k.sum = k.m.Host.Name, k.m.Digest()
 	if err := k.m.Validate(); err != nil {
 		k.p.Refusals = append(k.p.Refusals, report.ProblemOf(err))
 		return false

@@ -23,11 +23,11 @@ func (k *maker) readMapping(f *finder) map[manifest.ID]int {
 			continue
 		}
 		if _, twice := out[c.ID]; twice {
-			k.refuse(report.CodeMapping, e.From, "keep one line for it", "the mapping names %s twice as captured disk", k.name(c.ID))
+			k.refuse(report.CodeMapping, "mapping: "+e.From, "keep one line for it", "the mapping names %s twice as captured disk", k.name(c.ID))
 			continue
 		}
 		if by, twice := used[j]; twice {
-			k.refuse(report.CodeMapping, e.To, "give each its own disk", "the mapping gives %s to both %s and %s", diskText(ref(&f.disks[j])), by, e.From)
+			k.refuse(report.CodeMapping, "mapping: "+e.To, "give each its own disk", "the mapping gives %s to both %s and %s", diskText(ref(&f.disks[j])), by, e.From)
 			continue
 		}
 		out[c.ID], used[j] = j, e.From
@@ -75,9 +75,9 @@ func (k *maker) mapFrom(f *finder, from string) *manifest.Node {
 	case 1:
 		return hits[0]
 	case 0:
-		k.refuse(report.CodeMapping, from, "name a WWN, a serial or a disk's node ID of the manifest", "the mapping's %q is no captured disk", from)
+		k.refuse(report.CodeMapping, "mapping: "+from, "name a WWN, a serial or a disk's node ID of the manifest", "the mapping's %q is no captured disk", from)
 	default:
-		k.refuse(report.CodeMapping, from, "name the disk by its WWN or node ID", "the mapping's %q fits %d captured disks", from, len(hits))
+		k.refuse(report.CodeMapping, "mapping: "+from, "name the disk by its WWN or node ID", "the mapping's %q fits %d captured disks", from, len(hits))
 	}
 	return nil
 }
@@ -99,15 +99,15 @@ func (k *maker) mapTo(f *finder, to string) int {
 	}
 	next := "name a WWN, a serial or a by-path name of this machine"
 	if len(hits) > 1 {
-		k.refuse(report.CodeMapping, to, next, "the mapping's %q fits %d disks of this machine", to, len(hits))
+		k.refuse(report.CodeMapping, "mapping: "+to, next, "the mapping's %q fits %d disks of this machine", to, len(hits))
 		return -1
 	}
 	for j := range f.disks {
 		if name := f.disks[j].Name; name != "" && strings.TrimPrefix(to, "/dev/") == name {
-			k.refuse(report.CodeMapping, to, next, "the mapping's %q is a kernel name, which changes from boot to boot", to)
+			k.refuse(report.CodeMapping, "mapping: "+to, next, "the mapping's %q is a kernel name, which changes from boot to boot", to)
 			return -1
 		}
 	}
-	k.refuse(report.CodeMapping, to, next, "the mapping's %q is no disk of this machine", to)
+	k.refuse(report.CodeMapping, "mapping: "+to, next, "the mapping's %q is no disk of this machine", to)
 	return -1
 }

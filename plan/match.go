@@ -40,7 +40,8 @@ func (k *maker) matchDisks() {
 		rule Rule
 		find func(*manifest.Node) (int, string)
 	}{
-		{ByWWN, f.byWWN}, {BySerial, f.bySerial}, {ByClaim, k.byClaim},
+		{ByWWN, f.byWWN}, {BySerial, f.bySerial},
+		{ByClaim, func(c *manifest.Node) (int, string) { return k.byClaim(c, taken) }},
 	}
 	for _, g := range rungs {
 		for _, c := range f.captured {
@@ -160,10 +161,10 @@ func (f *finder) shared(i int) bool { w := wwn(f.disks[i].Disk); return w != "" 
 // byClaim finds the one disk that this very order claimed for a captured
 // disk before it was cut off. A claim that names another disk's identity was
 // copied; a table that is neither absent nor ours came later: no claim then.
-func (k *maker) byClaim(c *manifest.Node) (int, string) {
+func (k *maker) byClaim(c *manifest.Node, taken map[int]manifest.ID) (int, string) {
 	found := -1
 	for i := range k.mach.Disks {
-		if !k.claims(c, &k.mach.Disks[i]) {
+		if _, other := taken[i]; other || !k.need[c.ID] || !k.claims(c, &k.mach.Disks[i]) {
 			continue
 		}
 		if found >= 0 {
@@ -179,7 +180,7 @@ func (k *maker) claims(c *manifest.Node, d *manifest.MachineDisk) bool {
 	if m == nil || k.in.Policy.Order == "" || m.Order != k.in.Policy.Order || m.Node != c.ID {
 		return false
 	}
-	if m.Manifest != k.m.Digest() || m.Bytes != d.Disk.Bytes || m.WWN != d.Disk.WWN || m.Serial != d.Disk.Serial {
+	if m.Manifest != k.sum || m.Bytes != d.Disk.Bytes || m.WWN != d.Disk.WWN || m.Serial != d.Disk.Serial {
 		return false
 	}
 	if d.Unread != "" {
