@@ -88,3 +88,21 @@ func formatUUID(b []byte) string {
 	}
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
+
+// Make makes the swap area on dev, over whatever is there, as large as dev.
+func Make(ctx context.Context, r run.Runner, dev string, sw *manifest.Swap) error {
+	args := []string{"--force"}
+	if sw.UUID != "" {
+		args = append(args, "--uuid", sw.UUID)
+	}
+	if sw.Label != "" {
+		args = append(args, "--label", sw.Label)
+	}
+	if sw.PageSize > 0 && sw.PageSize != int64(os.Getpagesize()) {
+		args = append(args, "--pagesize", fmt.Sprint(sw.PageSize))
+	}
+	if _, err := r.Run(ctx, run.Cmd{Path: "mkswap", Args: append(args, dev)}); err != nil {
+		return fmt.Errorf("make swap on %s: %w", dev, err)
+	}
+	return nil
+}

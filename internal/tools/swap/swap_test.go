@@ -3,11 +3,13 @@ package swap
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"io"
 	"os"
 	"testing"
 
+	"lifeboat/internal/run"
 	"lifeboat/manifest"
 )
 
@@ -55,4 +57,15 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%+v, %d bytes and no error", sw, size)
 		}
 	})
+}
+
+func TestMakeArgv(t *testing.T) {
+	f := &run.Fake{}
+	sw := &manifest.Swap{UUID: "5c3c6b2e-7a52-4f0e-9b5c-000000000002", Label: "SWAP a", PageSize: 128 << 10}
+	if err := Make(context.Background(), f, "/dev/x", sw); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Calls(); len(got) != 1 || got[0] != "mkswap --force --uuid 5c3c6b2e-7a52-4f0e-9b5c-000000000002 --label 'SWAP a' --pagesize 131072 /dev/x" {
+		t.Errorf("%q", got)
+	}
 }
