@@ -62,8 +62,9 @@ var level = []struct {
 	{"cmd/*", 7, "composition"},
 	{"internal/mkbase", 7, "build time: the rescue base"},
 	{"internal/mkschema", 7, "build time: the JSON Schema"},
-	{"tests/*", 8, "laboratory and scenarios"},
-	{"tests", 8, "rules"},
+	{"tests/lab", 8, "real Debian systems, and the referee"},
+	{"tests/*", 8.5, "scenarios and the demo"},
+	{"tests", 9, "rules"},
 }
 
 func levelOf(pkg string) (float64, bool) {
@@ -137,7 +138,7 @@ func checkImport(t *testing.T, pkg string, from float64, file, path string) {
 	if path == "os/exec" && pkg != "internal/run" && !strings.HasPrefix(pkg, "tests") && pkg != "internal/mkbase" {
 		t.Errorf("%s imports os/exec: only internal/run starts programs, so that each is logged, limited and checked", file)
 	}
-	if pkg == "plan" && (path == "os" || path == "net" || path == "time" || strings.HasPrefix(path, "os/")) {
+	if pkg == "plan" && (path == "os" || path == "net" || strings.HasPrefix(path, "os/")) {
 		t.Errorf("%s imports %s: plan is a pure function of its input", file, path)
 	}
 	dep, ours := strings.CutPrefix(path, "lifeboat/")
@@ -197,6 +198,25 @@ func TestTerminal(t *testing.T) {
 				return true
 			})
 		}
+	}
+}
+
+// TestPlanHasNoClock: plan reads times out of its input, never from a clock.
+func TestPlanHasNoClock(t *testing.T) {
+	for _, file := range goFiles(t)["plan"] {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		ast.Inspect(parse(t, file, 0), func(n ast.Node) bool {
+			s, ok := n.(*ast.SelectorExpr)
+			if ok {
+				x, isName := s.X.(*ast.Ident)
+				if isName && x.Name == "time" && (s.Sel.Name == "Now" || s.Sel.Name == "Since" || s.Sel.Name == "Until") {
+					t.Errorf("%s asks the clock (time.%s): the same input must give the same plan", file, s.Sel.Name)
+				}
+			}
+			return true
+		})
 	}
 }
 
