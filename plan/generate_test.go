@@ -102,7 +102,8 @@ func (g gen) data(h *host, d manifest.ID, i int) (pvs []manifest.ID) {
 	switch g.IntN(7) {
 	case 0: // raw
 	case 1:
-		h.fs("ext4", h.part(h.gpt(d), 1, mib, -1, manifest.TypeLinux), path)
+		// Some tools leave no gap before the first partition.
+		h.fs("ext4", h.part(h.gpt(d), 1, pick(g, mib, 24576), -1, manifest.TypeLinux), path)
 	case 2:
 		fs := h.fs("xfs", h.part(h.gpt(d), 1, mib, gib, manifest.TypeLinux), "")
 		if g.chance(70) {
@@ -121,7 +122,7 @@ func (g gen) data(h *host, d manifest.ID, i int) (pvs []manifest.ID) {
 			}
 		}
 	case 6:
-		h.fs("ext4", h.part(h.dos(d), 1, mib, gib, "83"), path)
+		h.fs("ext4", h.part(h.dos(d), 1, pick(g, mib, 63*512), gib, "83"), path)
 	}
 	return pvs
 }
