@@ -108,7 +108,7 @@ func (p *Packer) copyFile(at string, named bool) (int64, error) {
 	}
 	e := Entry{Path: at, Mode: st.mode.Perm(), Source: p.Host.Path(at), Why: "copy"}
 	var content []byte
-	if e.mayHold() && st.size <= 1<<20 {
+	if MayHoldSecret(at) && st.size <= 1<<20 {
 		var err error
 		if content, err = os.ReadFile(e.Source); err != nil {
 			return 0, fmt.Errorf("copy: %w", err)

@@ -31,7 +31,7 @@ var opensTable = []opensRule{
 	{when: "libkmod.so.2", libs: "libzstd.so.1 liblzma.so.5 libz.so.1"},
 	{when: "libtinfo.so.* libncurses*.so.* vim* nano less bash",
 		files: terms("linux") + terms("vt100") + terms("vt102") + terms("vt220") + terms("xterm") + terms("xterm-256color") + terms("screen") + terms("dumb") + terms("ansi")},
-	{when: "lvm", files: "/{lib}/device-mapper/*.so /usr/lib/device-mapper/*.so /{lib}/lvm2/*.so", programs: "thin_check thin_dump thin_repair cache_check cache_repair era_check"},
+	{when: "lvm", programs: "thin_check thin_dump thin_repair cache_check cache_repair era_check"},
 	{when: "multipath multipathd", files: "/{lib}/multipath/*.so /usr/lib/multipath/*.so /usr/lib64/multipath/*.so"},
 	{when: "mount.nfs", files: "/etc/netconfig /etc/nfsmount.conf", programs: "mount.nfs4 umount.nfs umount.nfs4 rpc.statd rpcbind"},
 	{when: "vim vim.basic", files: "/usr/share/vim/vim[0-9]*/defaults.vim /usr/share/vim/vim[0-9]*/debian.vim"},

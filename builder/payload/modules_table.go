@@ -36,13 +36,13 @@ var universalFolders = strings.Fields(`
 	drivers/nvdimm drivers/nvme drivers/scsi drivers/target drivers/ufs drivers/usb/host drivers/usb/storage drivers/usb/typec
 	drivers/virt drivers/virtio drivers/xen drivers/infiniband/core drivers/pci drivers/thunderbolt drivers/vmd
 	drivers/char/hw_random drivers/char/ipmi drivers/input/keyboard drivers/input/serio
-	fs net/8021q net/bridge net/802 net/llc net/packet net/vmw_vsock crypto arch/x86/crypto arch/arm64/crypto lib
+	fs/nls fs/nfs fs/smb net/8021q net/bridge net/802 net/llc net/packet net/vmw_vsock crypto arch/x86/crypto arch/arm64/crypto lib
 `)
 
 // universalModules are single drivers outside those folders.
 var universalModules = strings.Fields(`
 	virtio_net xen_netfront net_failover mii tun tap dummy veth macvlan sungem_phy mdio
-	intel_lpss_pci i2c_hid_acpi pinctrl_amd
+	intel_lpss_pci i2c_hid_acpi pinctrl_amd ntfs3 reiserfs hfsplus erofs ufs minix virtiofs 9p 9pnet_virtio
 `)
 
 // neverFolders hold what a rescue system has no use for; loaded there or not,

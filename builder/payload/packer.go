@@ -40,6 +40,9 @@ func NewPacker(h *Host) (*Packer, error) {
 // is left out.
 func (p *Packer) Program(name, why string) error {
 	at := p.Host.Program(name)
+	if Reserved(path.Base(name)) {
+		return report.Errorf(report.CodeConfig, "leave it out", "program %s: the rescue system brings its own", name)
+	}
 	if at == "" {
 		return fmt.Errorf("program %s is not on this host: %w", name, fs.ErrNotExist)
 	}
@@ -251,7 +254,7 @@ func (p *Packer) Aliases() error {
 	for _, d := range binDirs {
 		for _, f := range p.Host.Glob(d + "/*") {
 			st := p.Host.lstat(f)
-			if st.err != nil || st.mode.Type() != fs.ModeSymlink || p.Tree.Get(f) != nil {
+			if st.err != nil || st.mode.Type() != fs.ModeSymlink || Reserved(path.Base(f)) || p.Tree.Get(f) != nil {
 				continue
 			}
 			canon, hops, err := p.Host.Follow(f)

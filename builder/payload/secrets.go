@@ -40,17 +40,15 @@ var programFolders = []string{"/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/lib3
 var privateKey = regexp.MustCompile(`-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY( BLOCK)?-----`)
 
 // passwordLine finds configuration lines that set a secret.
-var passwordLine = regexp.MustCompile(`(?im)^[ \t"]*(psk|password|passwd|wpa-psk|secret|token|access_key|secret_key|node\.session\.auth\.password(_in)?)["]?[ \t]*[=:][ \t]*"?[^\s"]`)
+var passwordLine = regexp.MustCompile(`(?im)^[ \t"]*(psk|password|wpa-psk|secret|token|access_key|secret_key|node\.session\.auth\.password(_in)?)["]?[ \t]*[=:][ \t]*"?[^\s"]`)
 
 // SecretWhy tells why a file counts as a secret; "" when it does not. Content
 // may be nil: then the path alone decides.
 func SecretWhy(p string, content []byte) string {
 	p = path.Clean("/" + p)
 	base := path.Base(p)
-	for _, folder := range programFolders {
-		if strings.HasPrefix(p, folder) {
-			return ""
-		}
+	if !MayHoldSecret(p) {
+		return ""
 	}
 	for _, n := range notSecret {
 		if ok, _ := path.Match(n, base); ok {
@@ -117,7 +115,7 @@ func (t *Tree) Secrets() ([]Secret, error) {
 			continue
 		}
 		why := SecretWhy(e.Path, nil)
-		if why == "" && e.mayHold() {
+		if why == "" && MayHoldSecret(e.Path) {
 			b, err := e.Content()
 			if err != nil {
 				return nil, err
@@ -131,14 +129,11 @@ func (t *Tree) Secrets() ([]Secret, error) {
 	return out, nil
 }
 
-// mayHold spares reading the programs and libraries.
-func (e *Entry) mayHold() bool {
-	for _, folder := range programFolders {
-		if strings.HasPrefix("/"+e.Path, folder) {
-			return false
-		}
-	}
-	return true
+// MayHoldSecret tells whether a file's content is worth looking at: those of
+// programs and libraries are public.
+func MayHoldSecret(p string) bool {
+	p = path.Clean("/" + p)
+	return !slices.ContainsFunc(programFolders, func(folder string) bool { return strings.HasPrefix(p, folder) })
 }
 
 // private makes a packed secret readable by root only, whatever it was.

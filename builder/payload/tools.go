@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
+	"slices"
 
 	"lifeboat/plan"
 	"lifeboat/report"
@@ -84,16 +84,10 @@ func (t *Tree) HasProgram(name string) bool {
 	return false
 }
 
-// Applets links the applets of a multi-call program under every name that no
-// packed program carries.
-func (t *Tree) Applets(multi string, names []string) error {
-	for _, n := range names {
-		if strings.Contains(n, "/") || t.HasProgram(n) {
-			continue
-		}
-		if err := t.Link("usr/bin/"+n, multi, "applet"); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// reserved are names that only the rescue base may carry: the kernel calls
+// modprobe by name and ours knows the packed modules; reboot and poweroff must
+// reach our PID 1, not the host's.
+var reserved = []string{"init", "modprobe", "reboot", "poweroff", "halt", "shutdown", "lifeboat", "bb"}
+
+// Reserved tells whether a program's name belongs to the rescue base.
+func Reserved(name string) bool { return slices.Contains(reserved, name) }

@@ -8,7 +8,7 @@ var (
 	// basics have an applet in our own base for hosts without them.
 	basics = strings.Fields(`
 		bash sh cat chmod chown chgrp chroot cmp cp cut date dd df diff dirname basename dmesg du echo env expr false find
-		flock free getopt grep egrep fgrep head hexdump hostname hwclock id kill ln ls losetup lsmod mkdir mkfifo mknod mktemp
+		flock free getopt grep egrep fgrep head hexdump hostname hwclock id kill ln ls losetup mkdir mkfifo mknod mktemp
 		more mount mountpoint mv nohup od paste pgrep pidof pkill printenv printf ps pwd readlink realpath reset rm rmdir
 		sed seq setsid sha256sum md5sum sleep sort split stat stty sync tail tar tee test timeout top touch tput tr true
 		truncate tty umount uname uniq uptime wc which xargs xxd awk cpio gzip gunzip zcat bzip2 xz unxz xzcat zstd zstdcat
