@@ -9,9 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"lifeboat/backup"
 	"lifeboat/internal/blockdev"
 	"lifeboat/manifest"
 	"lifeboat/report"
@@ -148,20 +145,6 @@ func orNone(s string) string {
 func underInit() bool {
 	exe, err := os.Readlink("/proc/1/exe")
 	return err == nil && exe == "/init"
-}
-
-// localDevice is the major:minor of what carries a local backup, "" for one
-// that comes over the network.
-func localDevice(o backup.Object) string {
-	f, ok := o.(interface{ Fd() uintptr })
-	if !ok {
-		return ""
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return ""
-	}
-	return fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
 }
 
 func stack() []byte { return debug.Stack() }

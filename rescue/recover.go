@@ -12,7 +12,6 @@ import (
 	"lifeboat/backup"
 	"lifeboat/internal/handoff"
 	"lifeboat/internal/netup"
-	"lifeboat/internal/probe"
 	"lifeboat/manifest"
 	"lifeboat/plan"
 	"lifeboat/report"
@@ -190,20 +189,6 @@ func (s *session) makePlan(ctx context.Context) error {
 		s.w.J.Problem(p)
 	}
 	return s.plan.Err()
-}
-
-// look probes the machine afresh.
-func (s *session) look(ctx context.Context) error {
-	opt := probe.Options{Run: s.w.Exec, Rescue: true}
-	if s.medium != nil {
-		opt.Medium = append(opt.Medium, s.medium.Device)
-	}
-	if d := localDevice(s.object); d != "" {
-		opt.Backup = append(opt.Backup, d)
-	}
-	var err error
-	s.machine, err = probe.Machine(ctx, opt)
-	return err
 }
 
 func (s *session) input() plan.Input {

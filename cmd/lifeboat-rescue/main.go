@@ -1,76 +1,151 @@
 // Command lifeboat-rescue is the lifeboat command of the rescue system: the
-// worker and the console sessions that PID 1 starts.
+// worker and the console sessions that PID 1 starts, and what people type.
 // Level 7: composition.
 package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
+	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
-	"lifeboat/internal/kmod"
+	"lifeboat/internal/cli"
+	"lifeboat/internal/handoff"
+	"lifeboat/internal/probe"
+	"lifeboat/internal/run"
+	"lifeboat/report"
+	"lifeboat/rescue"
+	"lifeboat/rescue/ui"
 )
 
-func main() {
-	verb := ""
-	if len(os.Args) > 1 {
-		verb = os.Args[1]
-	}
-	var err error
-	switch verb {
-	case "worker":
-		err = worker()
-	case "console":
-		err = console()
-	default:
-		fmt.Fprintf(os.Stderr, "lifeboat: verb %q is not known; known are worker and console\n", verb)
-		os.Exit(2)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "lifeboat:", err)
-		os.Exit(1)
-	}
+// verbs of the rescue system; worker and console are PID 1's.
+var verbs = map[string]struct {
+	run  func(ctx context.Context, o *cli.Out, args []string) error
+	help string
+}{
+	"worker":   {worker, ""},
+	"console":  {console, ""},
+	"recover":  {ask("recover"), "recover: begin a recovery; a person confirms on any console (recover --auto: 30 s to stop it)"},
+	"plan":     {ask("plan"), "plan: show on every console what a recovery would do; changes nothing"},
+	"status":   {status, "status: what happened so far (--json: as events)"},
+	"diagnose": {diagnose, "diagnose: this machine as the planner sees it, as JSON for lifeboat plan --machine"},
+	"shell":    {shell, "shell: a shell"},
 }
 
-// worker loads the modules of all devices, and of those that appear, until it
-// is asked to end.
-func worker() error {
+func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return err
+	o := cli.New()
+	var args []string
+	for _, a := range os.Args[1:] {
+		if a == "--json" {
+			o.JSON = true
+			continue
+		}
+		args = append(args, a)
 	}
-	dir, err := kmod.Folder("/", unix.ByteSliceToString(u.Release[:]))
-	if err != nil {
-		return err
+	if len(args) == 0 || args[0] == "--help" || args[0] == "help" {
+		help(o)
+		return
 	}
-	set, err := kmod.Open(dir)
-	if err != nil {
-		return err
+	v, ok := verbs[args[0]]
+	if !ok {
+		os.Exit(o.Fail(report.Errorf(report.CodeUsage, "see `lifeboat help`", "the verb %q is not known in the rescue system", args[0])))
 	}
-	conf, err := kmod.ReadConf("/")
-	if err != nil {
-		return err
-	}
-	a := kmod.Autoloader{
-		Loader: &kmod.Loader{Set: set, Conf: conf, Kernel: kmod.Linux{}},
-		Failed: func(m string, err error) { fmt.Fprintln(os.Stderr, err) },
-	}
-	return a.Run(ctx, func() { fmt.Fprintln(os.Stderr, "all devices have their drivers") })
+	os.Exit(o.Fail(v.run(ctx, o, args[1:])))
 }
 
-// console becomes a shell.
-func console() error {
-	for _, sh := range []string{"/usr/bin/bash", "/usr/bin/sh"} {
-		if _, err := os.Stat(sh); err == nil {
-			return syscall.Exec(sh, []string{filepath.Base(sh)}, os.Environ())
+func help(o *cli.Out) {
+	o.Print("Lifeboat, in the rescue system. Verbs:")
+	for _, n := range []string{"recover", "plan", "status", "diagnose", "shell"} {
+		o.Print("  lifeboat %s", verbs[n].help)
+	}
+	o.Print("Example: lifeboat plan")
+}
+
+// worker runs the recovery; only PID 1 starts it.
+func worker(ctx context.Context, _ *cli.Out, _ []string) error {
+	if os.Getppid() != 1 {
+		return report.Errorf(report.CodeNotPID1, "use `lifeboat recover`", "the worker is started by PID 1 of the rescue system only")
+	}
+	// A restore allocates in bursts; the machine may have little memory.
+	debug.SetGCPercent(50)
+	w, err := rescue.NewWorker(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.Main(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// console shows the recovery on the terminal that PID 1 gave us.
+func console(ctx context.Context, _ *cli.Out, _ []string) error {
+	c := ui.New(os.Getenv("LIFEBOAT_CONSOLE"), func() error { return shell(ctx, nil, nil) })
+	return c.Run(ctx)
+}
+
+// ask sends a request to the worker.
+func ask(what string) func(context.Context, *cli.Out, []string) error {
+	return func(_ context.Context, o *cli.Out, args []string) error {
+		attended := true
+		for _, a := range args {
+			if a != "--auto" || what != "recover" {
+				return report.Errorf(report.CodeUsage, "see `lifeboat help`", "%q is not known", a)
+			}
+			attended = false
+		}
+		if _, err := rescue.Send(handoff.AnswersPath, rescue.Request{Do: what, Attended: attended, From: "shell"}); err != nil {
+			return err
+		}
+		o.Print("Asked; follow it on the console, or with `lifeboat status`.")
+		return nil
+	}
+}
+
+// status prints the events so far.
+func status(_ context.Context, o *cli.Out, _ []string) error {
+	data, err := os.ReadFile(handoff.EventsPath)
+	if err != nil {
+		return fmt.Errorf("read the events: %w", err)
+	}
+	for _, l := range strings.Split(strings.TrimSpace(string(data)), "\n") {
+		var e report.Event
+		if json.Unmarshal([]byte(l), &e) != nil {
+			continue
+		}
+		switch {
+		case o.JSON:
+			fmt.Fprintln(o.Stdout, l)
+		case e.Kind != report.Progress && e.Text != "":
+			o.Print("%s %-8s %s", e.Time.Format("15:04:05"), e.Kind, e.Text)
 		}
 	}
-	return fmt.Errorf("no shell in this image")
+	return nil
+}
+
+// diagnose prints the machine.
+func diagnose(ctx context.Context, o *cli.Out, _ []string) error {
+	m, err := probe.Machine(ctx, probe.Options{Run: run.Exec{}, Rescue: true, OpenedMounts: []string{rescue.TargetRoot}})
+	if err != nil {
+		return err
+	}
+	return o.Value(m)
+}
+
+// shell becomes a shell.
+func shell(context.Context, *cli.Out, []string) error {
+	for _, sh := range []string{"/bin/bash", "/usr/bin/bash", "/bin/sh", "/usr/bin/sh", "/bbin/gosh"} {
+		if _, err := os.Stat(sh); err == nil {
+			return syscall.Exec(sh, []string{"-" + filepath.Base(sh)}, os.Environ())
+		}
+	}
+	return fmt.Errorf("this image holds no shell")
 }
