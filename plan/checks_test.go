@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/json"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -288,31 +287,4 @@ func TestDecode(t *testing.T) {
 			t.Errorf("%.60q was read", bad)
 		}
 	}
-}
-
-// FuzzMake: whatever a manifest and a machine say, a plan comes back.
-func FuzzMake(f *testing.F) {
-	for _, s := range scenarios {
-		in := s.input()
-		m, _ := in.Manifest.Encode()
-		d, _ := json.Marshal(in.Machine)
-		f.Add(m, d)
-	}
-	f.Fuzz(func(t *testing.T, m, d []byte) {
-		man, err := manifest.Decode(m)
-		if err != nil {
-			return
-		}
-		mach, err := manifest.DecodeMachine(d)
-		if err != nil {
-			return
-		}
-		for _, pol := range []Policy{auto, {OwnHardware: true}} {
-			p := Make(Input{Manifest: man, Machine: mach, Policy: pol})
-			_ = p.Text()
-			if p.ID == "" {
-				t.Error("a plan without id")
-			}
-		}
-	})
 }

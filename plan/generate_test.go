@@ -122,7 +122,7 @@ func (g gen) data(h *host, d manifest.ID, i int) (pvs []manifest.ID) {
 			}
 		}
 	case 6:
-		h.fs("ext4", h.part(h.dos(d), 1, pick(g, mib, 63*512), gib, "83"), path)
+		h.fs("ext4", h.part(h.dos(d), 1, pick(g, mib, 63*sector(*h.m.Storage.Node(d).Disk)), gib, "83"), path)
 	}
 	return pvs
 }

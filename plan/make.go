@@ -75,12 +75,14 @@ func (k *maker) usable() bool {
 		k.refuse(report.CodeManifest, "manifest", "give the manifest of the host", "there is no manifest")
 		return false
 	}
-	k.g = &k.m.Storage
 	k.p.Host, k.sum = k.m.Host.Name, k.m.Digest()
 	if err := k.m.Validate(); err != nil {
-		k.p.Refusals = append(k.p.Refusals, report.ProblemOf(err))
+		p := report.ProblemOf(err)
+		p.Object = "manifest"
+		k.p.Refusals = append(k.p.Refusals, p)
 		return false
 	}
+	k.g = &k.m.Storage
 	return true
 }
 

@@ -357,14 +357,18 @@ func (j *judged) layout() {
 // in the PV, and the PV in its device.
 func (j *judged) extents() {
 	t := &j.p.Target
-	owner := map[string]manifest.ID{}
+	type place struct {
+		pv     manifest.ID
+		extent int64
+	}
+	owner := map[place]manifest.ID{}
 	for _, lv := range t.OfKind(manifest.KindLV) {
 		sum := int64(0)
 		for _, s := range lv.LV.Segments {
 			sum += s.Extents
-			for e := range s.Extents {
-				pv, x := t.Node(s.Areas[0].PV), s.Areas[0].Start+e
-				key := fmt.Sprint(pv.ID, x)
+			pv := t.Node(s.Areas[0].PV)
+			for x := s.Areas[0].Start; x < s.Areas[0].Start+s.Extents; x++ {
+				key := place{pv.ID, x}
 				if x >= pv.PV.Extents || owner[key] != "" {
 					j.bad("extent %d of %s: past the end, or of %s too", x, pv.ID, owner[key])
 					return
