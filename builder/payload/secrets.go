@@ -40,7 +40,7 @@ var programFolders = []string{"/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/lib3
 var privateKey = regexp.MustCompile(`-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY( BLOCK)?-----`)
 
 // passwordLine finds configuration lines that set a secret.
-var passwordLine = regexp.MustCompile(`(?im)^[ \t"]*(psk|password|wpa-psk|secret|token|access_key|secret_key|node\.session\.auth\.password(_in)?)["]?[ \t]*[=:][ \t]*"?[^\s"]`)
+var passwordLine = regexp.MustCompile(`(?im)^[ \t"]*(psk|password|wpa-psk|secret|token|ticket|access_key|secret_key|node\.session\.auth\.password(_in)?)["]?[ \t]*[=:][ \t]*"?[^\s"]`)
 
 // SecretWhy tells why a file counts as a secret; "" when it does not. Content
 // may be nil: then the path alone decides.
@@ -70,11 +70,14 @@ func SecretWhy(p string, content []byte) string {
 	switch {
 	case privateKey.Match(content):
 		return "private key"
-	case strings.HasPrefix(p, "/etc/") && passwordLine.Match(content):
+	case strings.HasPrefix(p, "/etc/") && (passwordLine.Match(content) || userInURL.Match(content)):
 		return "holds a password or token"
 	}
 	return ""
 }
+
+// userInURL finds a password inside an address.
+var userInURL = regexp.MustCompile(`://[^/\s:@]+:[^/\s@]+@`)
 
 // secretRules are the rules above with what this host itself says.
 type secretRules struct{ keyFiles []string }
