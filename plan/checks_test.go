@@ -37,6 +37,13 @@ func TestUnsupported(t *testing.T) {
 		{"external journal", func(h *host) { find(h, manifest.KindFS).FS.Ext.JournalUUID = "u" }, []string{"/boot"}, "external journal"},
 		{"xfs realtime", func(h *host) { h.m.Storage.OfKind(manifest.KindFS)[2].FS.XFS.Realtime = true }, []string{"/srv/data"}, "realtime"},
 		{"no parameters", func(h *host) { h.m.Storage.OfKind(manifest.KindFS)[2].FS.XFS = nil }, []string{"/srv/data"}, "not captured"},
+		{"xfs zones", func(h *host) {
+			h.m.Storage.OfKind(manifest.KindFS)[2].FS.XFS.Features = map[string]bool{"zoned": true, "crc": true, "rmapbt": false}
+		}, []string{"/srv/data"}, "zoned"},
+		{"PARTUUID twice", func(h *host) {
+			p := h.m.Storage.OfKind(manifest.KindPartition)
+			p[1].Partition.UUID = p[0].Partition.UUID
+		}, []string{"/", "/boot", "/srv/data", "swap on logical volume vg-a/swap", "partition 1 of the captured disk (OLDDISK, serial OLD-1, 10.0 GiB)"}, "same PARTUUID"},
 		{"btrfs", func(h *host) { h.m.Storage.OfKind(manifest.KindFS)[2].FS.Type = "btrfs" }, []string{"/srv/data"}, "type btrfs"},
 		{"systemd-boot", func(h *host) { h.m.Boot.Loader = "systemd-boot" }, []string{"boot loader"}, "systemd-boot"},
 		{"no GRUB modules", func(h *host) { h.m.Boot.GRUB.Platforms = nil }, []string{"boot loader"}, "i386-pc"},

@@ -81,6 +81,9 @@ func (h *host) part(table manifest.ID, num int, start, size int64, typ string) m
 
 func (h *host) fs(typ string, dev manifest.ID, path string) manifest.ID {
 	u, b := h.uuid(), h.m.Storage.Node(dev).Bytes
+	if typ == "vfat" {
+		u = fmt.Sprintf("ABCD-%04X", h.n)
+	}
 	f := &manifest.FS{Type: typ, UUID: u}
 	switch typ {
 	case "ext4":

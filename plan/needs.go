@@ -12,7 +12,7 @@ import (
 // and to end with status 0. A tool that has none is only looked for.
 var probes = map[string]string{
 	"lvm": "version", "mke2fs": "-V", "dumpe2fs": "-V", "e2fsck": "-V", "mkfs.xfs": "-V", "xfs_db": "-V",
-	"xfs_repair": "-V", "xfs_admin": "-V", "mkfs.vfat": "--help", "mkswap": "--version", "wipefs": "--version",
+	"xfs_repair": "-V", "xfs_admin": "-V", "mkfs.vfat": "--help", "mkswap": "--version", "wipefs": "--version", "blkid": "--version",
 	"tar": "--version", "mdadm": "--version", "cryptsetup": "--version", "mkfs.btrfs": "-V", "rsync": "--version",
 	"restic": "version", "borg": "--version",
 }
@@ -41,6 +41,10 @@ func (k *maker) makeNeeds() {
 	n.Memory = lowMemory
 	for _, s := range k.p.Steps {
 		switch s.Verb {
+		case VerbWipe:
+			// The disks are looked at once more before the first write.
+			n.tool("blkid", s.ID)
+			n.tool("wipefs", s.ID)
 		case VerbPV, VerbVG, VerbLV:
 			n.tool("lvm", s.ID)
 			n.Modules = addOnce(n.Modules, "dm_mod")

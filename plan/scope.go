@@ -90,6 +90,11 @@ func (k *maker) scope() {
 	k.excluded(accepted)
 	k.notInGraph()
 	k.findLost()
+	for _, t := range k.g.OfKind(manifest.KindTable) {
+		if k.kept[t.ID] && t.Table.Hybrid {
+			k.warn(report.CodeIdentity, t.ID, "", "%s had a hybrid MBR beside it, which is not made again", k.name(t.ID))
+		}
+	}
 }
 
 // blocked returns the lowest node under id that cannot be rebuilt, and why.

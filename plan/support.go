@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -66,6 +67,17 @@ func tableReason(s *manifest.Storage, n *manifest.Node) string {
 	}
 	if len(n.On) != 1 {
 		return "a partition table stands on exactly one device"
+	}
+	seen := map[string]bool{}
+	for _, p := range partitions(s, n.ID) {
+		u := p.Partition.UUID
+		if n.Table.Type == "gpt" && u != "" && seen[u] {
+			return "two partitions have the same PARTUUID " + u
+		}
+		seen[u] = true
+		if entries := n.Table.Entries; n.Table.Type == "gpt" && entries > 0 && p.Partition.Number > entries {
+			return fmt.Sprintf("partition %d is past the table's %d entries", p.Partition.Number, entries)
+		}
 	}
 	return below(s, n, manifest.KindDisk)
 }
@@ -136,34 +148,75 @@ func fsReason(s *manifest.Storage, n *manifest.Node) string {
 	if len(n.On) != 1 {
 		return "a filesystem over several devices cannot be rebuilt by this version"
 	}
+	why := ""
 	switch f := n.FS; f.Type {
 	case "ext2", "ext3", "ext4":
-		if f.Ext == nil {
-			return "its parameters were not captured"
-		}
-		if f.Ext.JournalUUID != "" {
-			return "an external journal cannot be rebuilt by this version"
-		}
-		for _, x := range f.Ext.Features {
-			if !slices.Contains(extFeatures, x) {
-				return "its feature " + x + " cannot be made by this version"
-			}
-		}
+		why = extReason(f.Ext)
 	case "xfs":
-		if f.XFS == nil {
-			return "its parameters were not captured"
-		}
-		if f.XFS.LogExternal || f.XFS.Realtime {
-			return "an external log or realtime device cannot be rebuilt by this version"
-		}
+		why = xfsReason(f.XFS)
 	case "vfat":
-		if f.VFAT == nil {
-			return "its parameters were not captured"
-		}
+		why = vfatReason(f)
 	default:
-		return "a filesystem of type " + f.Type + " cannot be rebuilt by this version"
+		why = "a filesystem of type " + f.Type + " cannot be rebuilt by this version"
+	}
+	if why != "" {
+		return why
 	}
 	return below(s, n, manifest.KindDisk, manifest.KindPartition, manifest.KindLV)
+}
+
+const notCaptured = "its parameters were not captured"
+
+func extReason(e *manifest.Ext) string {
+	if e == nil {
+		return notCaptured
+	}
+	if e.JournalUUID != "" {
+		return "an external journal cannot be rebuilt by this version"
+	}
+	for _, x := range e.Features {
+		if !slices.Contains(extFeatures, x) {
+			return "its feature " + x + " cannot be made by this version"
+		}
+	}
+	return ""
+}
+
+// xfsFeatures are the features of XFS that mkfs.xfs can give.
+var xfsFeatures = strings.Fields(`attr2 bigtime ci crc exchange finobt ftype inobtcount lazy-count metadir nrext64 parent
+	projid32bit reflink rmapbt sparse`)
+
+func xfsReason(x *manifest.XFS) string {
+	switch {
+	case x == nil || x.BlockSize <= 0:
+		return notCaptured
+	case x.LogExternal || x.Realtime:
+		return "an external log or realtime device cannot be rebuilt by this version"
+	case x.DirVersion == 1:
+		return "directories of version 1 cannot be made any more"
+	}
+	for f, on := range x.Features {
+		if on && !slices.Contains(xfsFeatures, f) {
+			return "its feature " + f + " cannot be made by this version"
+		}
+	}
+	return ""
+}
+
+// vfatID is a FAT volume id as it is shown.
+var vfatID = regexp.MustCompile(`^[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}$`)
+
+func vfatReason(f *manifest.FS) string {
+	odd := func(c rune) bool { return c < ' ' || c > '~' }
+	switch {
+	case f.VFAT == nil || f.VFAT.SectorSize <= 0:
+		return notCaptured
+	case !vfatID.MatchString(f.UUID):
+		return fmt.Sprintf("its volume id %q cannot be given again", f.UUID)
+	case len(f.Label) > 11 || strings.ContainsFunc(f.Label, odd):
+		return fmt.Sprintf("its label %q cannot be given again", f.Label)
+	}
+	return ""
 }
 
 func swapFileReason(s *manifest.Storage, n *manifest.Node) string {
