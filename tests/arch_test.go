@@ -33,6 +33,7 @@ var level = []struct {
 	{"internal/kmod", 1, "kernel modules"},
 	{"internal/cpio", 1, "initramfs segments"},
 	{"internal/blockdev", 1, "sysfs identity of block devices"},
+	{"internal/blockdev/*", 0.5, "recorded trees for tests"},
 	{"internal/netup", 1, "links, addresses, DHCP"},
 	{"internal/tools/*", 2, "one external tool each"},
 	{"internal/disklabel", 2, "partition tables"},

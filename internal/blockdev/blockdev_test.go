@@ -11,7 +11,7 @@ import (
 // TestIdentity reads a recorded machine with a disk on every common bus
 // (field notes C01, C03, C08, C09, C13).
 func TestIdentity(t *testing.T) {
-	v := scan(t, recorded(t, "mixed"))
+	v := scan(t, recordedSystem(t, "mixed"))
 	var got []string
 	for _, d := range v.Disks() {
 		got = append(got, fmt.Sprintf("%s|%s|%s|%s|%s|%d|%d/%d|%s", d.Name, d.Transport, d.WWN, d.Serial, d.Model, d.Bytes, d.Logical, d.Physical, d.Driver))
@@ -46,7 +46,7 @@ func TestIdentity(t *testing.T) {
 }
 
 func TestPartitions(t *testing.T) {
-	v := scan(t, recorded(t, "mixed"))
+	v := scan(t, recordedSystem(t, "mixed"))
 	var got []string
 	for _, n := range append(v.Device("nvme0n1").Partitions, v.Device("vdb").Partitions...) {
 		d := v.Device(n)
@@ -76,7 +76,7 @@ func TestPartitions(t *testing.T) {
 }
 
 func TestLinks(t *testing.T) {
-	v := scan(t, recorded(t, "mixed"))
+	v := scan(t, recordedSystem(t, "mixed"))
 	for name, want := range map[string]string{
 		"sda":       "by-id/ata-WDC_WD10EZEX_08WN4A0_WD-WCC4N1234567 by-id/scsi-35000c500a1b2c3d4 by-id/wwn-0x5000c500a1b2c3d4 by-path/pci-0000:00:1f.2-ata-1 by-path/pci-0000:00:1f.2-ata-1.0",
 		"sdd":       "by-path/pci-0000:00:06.0-scsi-0:0:1:0",
@@ -120,7 +120,7 @@ func TestIgnored(t *testing.T) {
 		lines = append(lines, l...)
 	}
 	lines = append(lines, "d devices/pci0000:00/0000:00:09.0/cciss0/c0d0", "l devices/pci0000:00/0000:00:09.0/cciss0/c0d0/block/cciss!c0d0/device ../../../c0d0")
-	v := scan(t, recorded(t, "mixed", lines...))
+	v := scan(t, recordedSystem(t, "mixed", lines...))
 	var got []string
 	for _, i := range v.Ignored {
 		got = append(got, i.Name+": "+i.Reason)
@@ -150,7 +150,7 @@ zram0: compressed memory (zram)`
 
 // TestVanish: a device that is listed but gone is an error that names it.
 func TestVanish(t *testing.T) {
-	s := recorded(t, "mixed")
+	s := recordedSystem(t, "mixed")
 	if err := os.Remove(filepath.Join(s.Sys, "class/block/vdc/size")); err != nil {
 		t.Fatal(err)
 	}

@@ -221,17 +221,43 @@ func (v *View) ByNode(path string) *Device {
 	return nil
 }
 
-// MountOf is the mount that a path lies on: the longest mount point above it,
-// the last one mounted there.
+// MountOf is the mount that a path leads to, as the kernel walks: from the
+// root through the mounts that lie on the way, each covering what is under it.
 func (v *View) MountOf(path string) (Mount, bool) {
-	var best Mount
-	found := false
+	path = filepath.Clean(path)
+	known := map[int]bool{}
 	for _, m := range v.Mounts {
-		if Under(path, m.Path) && (!found || len(m.Path) >= len(best.Path)) {
-			best, found = m, true
+		known[m.ID] = true
+	}
+	at := -1
+	for i, m := range v.Mounts { // the root's parent is itself or outside our view
+		if m.Path == "/" && (m.Parent == m.ID || !known[m.Parent]) {
+			at = i
 		}
 	}
-	return best, found
+	if at < 0 {
+		return Mount{}, false
+	}
+	for range v.Mounts { // bounded: broken parents must not turn in circles
+		next := -1
+		for i, m := range v.Mounts {
+			if m.Parent == v.Mounts[at].ID && m.ID != m.Parent && Under(path, m.Path) && (next < 0 || len(m.Path) <= len(v.Mounts[next].Path)) {
+				next = i
+			}
+		}
+		if next < 0 {
+			break
+		}
+		at = next
+	}
+	return v.Mounts[at], true
+}
+
+// Visible tells whether a path leads to this mount: it is not covered by
+// another.
+func (v *View) Visible(m Mount) bool {
+	at, ok := v.MountOf(m.Path)
+	return ok && at.ID == m.ID
 }
 
 // Under tells whether path is dir or lies below it.

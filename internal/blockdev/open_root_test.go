@@ -86,7 +86,7 @@ func TestOpenExclusive(t *testing.T) {
 // TestWaitPartitionMakesNode: without udev and devtmpfs the node is made as
 // soon as sysfs shows the partition, by the right number.
 func TestWaitPartitionMakesNode(t *testing.T) {
-	s := recorded(t, "mixed")
+	s := recordedSystem(t, "mixed")
 	real, err := filepath.EvalSymlinks(filepath.Join(s.Sys, "class/block/vda"))
 	if err != nil {
 		t.Fatal(err)

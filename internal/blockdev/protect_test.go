@@ -22,7 +22,7 @@ func lines(p map[string][]manifest.Protection) string {
 // TestProtections walks from mounts, swap, a loop file on an LV and an array
 // down to whole disks (C12).
 func TestProtections(t *testing.T) {
-	v := scan(t, recorded(t, "mixed"))
+	v := scan(t, recordedSystem(t, "mixed"))
 	got := lines(v.Protections(Uses{Backup: []string{"/mnt/backup/host/x.lba"}, Medium: []string{"/dev/sde"}}))
 	want := `nvme0n1: active md0: md0 < nvme0n1p3 < nvme0n1
 sdd: readonly sdd: sdd
@@ -39,7 +39,7 @@ vda: mounted swap /dev/mapper/vg--data-swap: /dev/mapper/vg--data-swap < dm-1 < 
 // TestProtectionsOpened: what Lifeboat opened protects nothing, but the
 // backup's disk stays protected whoever opened it.
 func TestProtectionsOpened(t *testing.T) {
-	v := scan(t, recorded(t, "mixed"))
+	v := scan(t, recordedSystem(t, "mixed"))
 	got := lines(v.Protections(Uses{
 		Backup:        []string{"/mnt/backup"},
 		OpenedMounts:  []string{"/mnt"},
@@ -57,7 +57,7 @@ vda: mounted swap /dev/mapper/vg--data-swap: /dev/mapper/vg--data-swap < dm-1 < 
 // own; a swap file protects the disk of its filesystem; an unmounted LV is
 // active.
 func TestProtectionsMulti(t *testing.T) {
-	v := scan(t, recorded(t, "mixed",
+	v := scan(t, recordedSystem(t, "mixed",
 		"", "l fs/btrfs/0b1c/devices/sda ../../../../sda", "l fs/btrfs/0b1c/devices/sdb ../../../../sdb",
 		"p self/mountinfo 30 1 0:44 /sub /data rw - btrfs /dev/sda rw",
 		"p swaps /data/swap\\040file file 1024 0 -3",
@@ -82,9 +82,28 @@ vda: mounted swap /dev/mapper/vg--data-swap: /dev/mapper/vg--data-swap < dm-1 < 
 
 // TestLoopOfItself: a chain that bites its tail ends.
 func TestLoopOfItself(t *testing.T) {
-	v := scan(t, recorded(t, "mixed", "", "p self/mountinfo 31 1 7:0 / /mnt/r rw - ext4 /dev/loop0 rw"))
+	v := scan(t, recordedSystem(t, "mixed", "", "p self/mountinfo 31 25 7:0 / /mnt/r rw - ext4 /dev/loop0 rw"))
 	if p := v.Protections(Uses{}); len(p["nvme0n1"]) == 0 {
 		t.Error("the other disks are not seen")
+	}
+}
+
+// TestMountOf walks as the kernel does: what is mounted over is not reached.
+func TestMountOf(t *testing.T) {
+	v := &View{Mounts: []Mount{
+		{ID: 1, Parent: 0, Path: "/"}, {ID: 2, Parent: 1, Path: "/mnt"}, {ID: 3, Parent: 2, Path: "/mnt/a"},
+		{ID: 4, Parent: 2, Path: "/mnt"}, {ID: 5, Parent: 4, Path: "/mnt/b"}, {ID: 6, Parent: 1, Path: "/mntx"},
+	}}
+	for path, want := range map[string]int{"/": 1, "/x": 1, "/mnt": 4, "/mnt/a/f": 4, "/mnt/b/f": 5, "/mntx/": 6, "/mntxy": 1} {
+		if m, ok := v.MountOf(path); !ok || m.ID != want {
+			t.Errorf("%s leads to %d, not %d", path, m.ID, want)
+		}
+	}
+	if v.Visible(v.Mounts[2]) || v.Visible(v.Mounts[1]) || !v.Visible(v.Mounts[3]) {
+		t.Error("visible is wrong")
+	}
+	if _, ok := (&View{}).MountOf("/"); ok {
+		t.Error("no mounts, but one was found")
 	}
 }
 

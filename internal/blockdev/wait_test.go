@@ -20,7 +20,7 @@ func TestWaitForLooksAgain(t *testing.T) {
 
 // TestWaitPartitionTells: the error names what is there instead (C18).
 func TestWaitPartitionTells(t *testing.T) {
-	s := recorded(t, "mixed")
+	s := recordedSystem(t, "mixed")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for _, c := range []struct {

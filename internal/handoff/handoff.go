@@ -18,6 +18,13 @@ const (
 	AnswersPath  = "/run/lifeboat/answers" // unix socket of the worker: consoles send what people typed
 )
 
+// What a recovery leaves in the system that it restores, as the next rescue
+// system finds it there.
+const (
+	MarkInTarget = "/var/lib/lifeboat/recovered.json" // which order restored it; JSON with "order"
+	JournalDir   = "/.lifeboat-recover"               // of a recovery that is not finished
+)
+
 // Modes of Order.Recover.
 const (
 	Menu = "menu"

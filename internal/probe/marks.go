@@ -1,0 +1,198 @@
+package probe
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lifeboat/internal/handoff"
+	"lifeboat/internal/sysroot"
+	"lifeboat/internal/tools/blkid"
+	"lifeboat/internal/tools/lvm"
+	"lifeboat/manifest"
+)
+
+// lookOptions mount a filesystem so that not a byte of it is written, not
+// even a journal replayed.
+var lookOptions = map[string]string{"ext2": "noload", "ext3": "noload", "ext4": "noload", "xfs": "norecovery,nouuid", "btrfs": "nologreplay"}
+
+// marks looks for roots of systems on the disks (rule 4). A filesystem that
+// cannot be mounted holds no readable root.
+func (r *Reading) marks(ctx context.Context, disks []manifest.MachineDisk) {
+	for _, d := range r.View.Devices {
+		c := r.found[d.Name]
+		if c == nil || c.found == nil || lookOptions[c.found.Type] == "" || r.opened(d.Name) {
+			continue
+		}
+		if m := look(r.View.Node(d), c.found.Type); m != nil {
+			m.Device = d.Name
+			note(disks, r.View.DisksUnder(d), *m)
+		}
+	}
+	r.volumeMarks(ctx, disks)
+}
+
+func (r *Reading) opened(name string) bool { return slices.Contains(r.opt.OpenedDevices, name) }
+
+func note(disks []manifest.MachineDisk, names []string, m manifest.Mark) {
+	for i := range disks {
+		if slices.Contains(names, disks[i].Name) {
+			disks[i].Marks = append(disks[i].Marks, m)
+		}
+	}
+}
+
+// volumeMarks looks into the logical volumes of groups of which none is
+// active. Only types whose activation writes nothing are touched.
+func (r *Reading) volumeMarks(ctx context.Context, disks []manifest.MachineDisk) {
+	if r.lvm == nil {
+		return
+	}
+	t := lvm.Tool{Run: r.opt.Run, Devices: r.memberNodes()}
+	for _, vg := range r.lvm.VGs {
+		if vg.Partial || r.active(vg.UUID) {
+			continue // the devices of an active one were looked at above
+		}
+		var under []string
+		for _, pv := range r.lvm.PVs {
+			if d := r.View.ByNode(pv.Dev); pv.VGID == vg.UUID && d != nil {
+				under = append(under, r.View.DisksUnder(d)...)
+			}
+		}
+		for _, lv := range r.lvm.LVs {
+			if lv.VGID != vg.UUID || lv.Hidden || lv.Type != "linear" && lv.Type != "striped" {
+				continue
+			}
+			if t.Activate(ctx, vg.Name, lv.Name) != nil {
+				continue
+			}
+			f, err := blkid.Probe(ctx, r.opt.Run, lv.Path)
+			if err != nil || lookOptions[f.Type] == "" {
+				continue
+			}
+			if m := look(lv.Path, f.Type); m != nil {
+				m.Device = vg.Name + "/" + lv.Name
+				note(disks, under, *m)
+			}
+		}
+		// What stays active is seen as protection by the next reading, and
+		// nothing is erased then: not wrong, and said by lvm's own log line.
+		_ = t.Deactivate(context.WithoutCancel(ctx), vg.Name)
+	}
+}
+
+func (r *Reading) active(vg string) bool {
+	return slices.ContainsFunc(r.lvm.LVs, func(lv lvm.LV) bool { return lv.VGID == vg && lv.DevNo != "" })
+}
+
+// look mounts a filesystem read-only and reads the mark of a root on it.
+func look(node, typ string) *manifest.Mark {
+	dir, err := os.MkdirTemp("/run", "lifeboat-look-")
+	if err != nil {
+		return nil
+	}
+	defer os.Remove(dir)
+	const flags = unix.MS_RDONLY | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOSUID | unix.MS_NOATIME
+	if unix.Mount(node, dir, typ, flags, lookOptions[typ]) != nil {
+		return nil
+	}
+	defer func() {
+		if unix.Unmount(dir, 0) != nil {
+			_ = unix.Unmount(dir, unix.MNT_DETACH)
+		}
+	}()
+	root, err := sysroot.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	m := markOf(root)
+	if m != nil && strings.HasPrefix(typ, "ext") {
+		if t := extTime(node); t > newestOf(m) {
+			m.Newest = stamp(t)
+		}
+	}
+	return m
+}
+
+// life are files and folders whose time tells when a system was last used.
+var life = []string{"etc", "etc/adjtime", "var/log", "var/log/wtmp", "var/log/lastlog", "var/log/syslog", "var/log/messages",
+	"var/lib/systemd/random-seed", "var/lib/systemd/timesync/clock", "var/lib/systemd/timers", "var/tmp", "tmp", "root", "boot/grub/grubenv", "boot/grub2/grubenv"}
+
+// markOf reads the mark of a root filesystem; nil when it is none.
+func markOf(root *sysroot.Root) *manifest.Mark {
+	line := func(name string) string {
+		b, err := root.ReadFile(name)
+		if err != nil {
+			return ""
+		}
+		first, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+		return strings.TrimSpace(first)
+	}
+	if !root.Exists("etc/os-release") && !root.Exists("usr/lib/os-release") {
+		return nil
+	}
+	m := &manifest.Mark{Host: line("etc/hostname"), MachineID: line("etc/machine-id"), Unfinished: root.Exists(handoff.JournalDir)}
+	if m.Host == "" && m.MachineID == "" {
+		return nil
+	}
+	if b, err := root.ReadFile(handoff.MarkInTarget); err == nil {
+		var done struct {
+			Order string `json:"order"`
+		}
+		if json.Unmarshal(b, &done) == nil {
+			m.Order = done.Order
+		}
+	}
+	names := slices.Clone(life)
+	for _, dir := range []string{"var/log/journal", "var/lib/systemd/timers"} {
+		entries, _ := root.ReadDir(dir)
+		for _, e := range entries {
+			names = append(names, path.Join(dir, e.Name()))
+			if dir == "var/log/journal" {
+				names = append(names, path.Join(dir, e.Name(), "system.journal"))
+			}
+		}
+	}
+	newest := int64(0)
+	for _, n := range names {
+		if st, err := root.Lstat(n); err == nil {
+			newest = max(newest, st.ModTime().Unix())
+		}
+	}
+	m.Newest = stamp(newest)
+	return m
+}
+
+func stamp(unixTime int64) string { return time.Unix(unixTime, 0).UTC().Format(time.RFC3339) }
+
+func newestOf(m *manifest.Mark) int64 {
+	t, err := time.Parse(time.RFC3339, m.Newest)
+	if err != nil {
+		return 0
+	}
+	return t.Unix()
+}
+
+// extTime is the later of the superblock's times of mount and of writing
+// (ext4 disk layout: s_mtime, s_wtime and their high bytes).
+func extTime(node string) int64 {
+	f, err := os.Open(node)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	b := make([]byte, 1024)
+	if _, err := f.ReadAt(b, 1024); err != nil || binary.LittleEndian.Uint16(b[0x38:]) != 0xef53 {
+		return 0
+	}
+	at := func(lo, hi int) int64 { return int64(binary.LittleEndian.Uint32(b[lo:])) | int64(b[hi])<<32 }
+	return max(at(0x2c, 0x275), at(0x30, 0x274))
+}
