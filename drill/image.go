@@ -2,7 +2,6 @@ package drill
 
 import (
 	"fmt"
-	"io"
 
 	"lifeboat/images/iso"
 	"lifeboat/manifest"
@@ -15,11 +14,7 @@ func (d *drill) openImage() error {
 		return err
 	}
 	defer img.Close()
-	f, err := img.OpenFile(iso.ManifestPath)
-	if err != nil {
-		return fmt.Errorf("read the manifest of %s: %w", d.o.Image, err)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, 256<<20))
+	data, err := img.Manifest()
 	if err != nil {
 		return fmt.Errorf("read the manifest of %s: %w", d.o.Image, err)
 	}

@@ -1,0 +1,227 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lifeboat/archive"
+	"lifeboat/backup"
+	"lifeboat/internal/blockdev"
+	"lifeboat/manifest"
+	"lifeboat/plan"
+	"lifeboat/report"
+)
+
+// BackupOptions say what is backed up and where to.
+type BackupOptions struct {
+	Manifest *manifest.Manifest
+	URL      string
+	Store    backup.Options
+	Exclude  []string // absolute paths; their content is left out, the directory stays
+	Sink     report.Sink
+}
+
+// BackupResult is what a backup came to.
+type BackupResult struct {
+	Name     string           `json:"name"` // URL or path
+	Bytes    int64            `json:"bytes"`
+	TarBytes int64            `json:"tar_bytes"`
+	Files    int64            `json:"files"`
+	Millis   int64            `json:"millis"`
+	UUID     string           `json:"uuid"`
+	Problems []report.Problem `json:"problems,omitempty"`
+}
+
+// Backup packs every mount of the manifest that belongs into a backup and
+// puts the archive into the store. What could not be read is listed in the
+// result; the archive gets its name only when it is whole.
+func Backup(ctx context.Context, o BackupOptions) (*BackupResult, error) {
+	start := time.Now()
+	if o.Sink == nil {
+		o.Sink = report.Discard
+	}
+	if o.URL == "" {
+		return nil, report.Errorf(report.CodeConfig, "set backup.url", "no backup store is configured")
+	}
+	store, name, err := backup.OpenStore(o.URL, o.Store)
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		name = backup.NameFor(o.Manifest.Host.Name, start)
+	}
+	if err := checkOutside(o.URL, o.Manifest); err != nil {
+		return nil, err
+	}
+	sources, done, err := sources(o)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	up, err := store.Create(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer up.Abort()
+	sum, err := pack(ctx, up, o, sources, start)
+	if err != nil {
+		return nil, fmt.Errorf("write the backup %s: %w", up.Name(), err)
+	}
+	if err := up.Commit(); err != nil {
+		return nil, err
+	}
+	res := &BackupResult{Name: up.Name(), Bytes: sum.Bytes, Millis: time.Since(start).Milliseconds(), UUID: sum.UUID.String(), Problems: problems(sum)}
+	for _, m := range sum.Mounts {
+		res.TarBytes += m.Data
+		res.Files += m.Files + m.Directories + m.Others + m.HardLinks
+	}
+	return res, nil
+}
+
+func pack(ctx context.Context, up backup.Upload, o BackupOptions, src []archive.Source, start time.Time) (*archive.Summary, error) {
+	doc, err := o.Manifest.Encode()
+	if err != nil {
+		return nil, err
+	}
+	opt := archive.Options{HostID: backup.HostID(o.Manifest), Started: start, Manifest: doc}
+	if f := up.Local(); f != nil {
+		own, err := archive.InodeOf(f.Fd())
+		if err != nil {
+			return nil, err
+		}
+		opt.Skip = append(opt.Skip, own)
+	}
+	total := expected(o.Manifest)
+	opt.Progress = func(p archive.Progress) {
+		o.Sink.Emit(report.Event{Kind: report.Progress, Step: "backup", Text: "Backing up", Done: p.Bytes, Total: max(total, p.Bytes)})
+	}
+	o.Sink.Emit(report.Event{Kind: report.Started, Step: "backup", Text: "Backing up to " + up.Name(), Total: total})
+	sum, err := archive.Create(ctx, up, opt, src)
+	if err != nil {
+		return nil, err
+	}
+	return sum, nil
+}
+
+// expected is what the filesystems hold, for the progress line.
+func expected(m *manifest.Manifest) (n int64) {
+	seen := map[manifest.ID]bool{}
+	for _, mt := range m.Storage.Mounts {
+		if nd := m.Storage.Node(mt.Node); mt.Backup == manifest.ScopeFull && nd != nil && !seen[mt.Node] {
+			seen[mt.Node] = true
+			n += nd.Seen.Used
+		}
+	}
+	return n
+}
+
+// sources opens every mount as it is without what is mounted over it, so that
+// hidden files are kept and no mount point is mistaken.
+func sources(o BackupOptions) (out []archive.Source, done func(), err error) {
+	var fds []int
+	done = func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}
+	var points []string
+	for _, m := range o.Manifest.Storage.Mounts {
+		points = append(points, string(m.Path))
+	}
+	for _, l := range o.Manifest.LeftOut {
+		points = append(points, string(l.Path))
+	}
+	seen := map[manifest.ID]bool{}
+	for _, m := range o.Manifest.Storage.Mounts {
+		if m.Backup != manifest.ScopeFull || m.Path == "none" || m.Bind != "" || !m.Live || seen[m.Node] {
+			continue
+		}
+		seen[m.Node] = true // a filesystem that is mounted twice is packed once
+		s := archive.Source{Path: string(m.Path), At: string(m.Path), Exclude: o.Exclude, Points: points}
+		fd, err := unix.OpenTree(unix.AT_FDCWD, string(m.Path), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err == nil {
+			fds = append(fds, fd)
+			s.At = fmt.Sprintf("/proc/self/fd/%d", fd)
+		} else if err != unix.ENOSYS && err != unix.EPERM {
+			done()
+			return nil, nil, fmt.Errorf("open the mount %s: %w", m.Path, err)
+		}
+		out = append(out, s)
+	}
+	if len(out) == 0 {
+		return nil, nil, report.Errorf(report.CodeConfig, "check backup.exclude", "nothing is left to back up")
+	}
+	return out, done, nil
+}
+
+// problems turns what the archive could not pack into coded problems.
+func problems(sum *archive.Summary) []report.Problem {
+	var out []report.Problem
+	if n := sum.Problems.Count(); n > 0 {
+		p := report.Problem{Code: report.CodeFilesChanged, Severity: report.Warning,
+			Text: fmt.Sprintf("%d files could not be packed", n), Next: "look at the list; unreadable files are not in the backup"}
+		for _, x := range sum.Problems.First() {
+			p.Details = append(p.Details, x.String())
+		}
+		out = append(out, p)
+	}
+	if len(sum.Changed) > 0 {
+		p := report.Problem{Code: report.CodeFilesChanged, Severity: report.Info, Text: fmt.Sprintf("%d files changed while they were read", len(sum.Changed)),
+			Next: "databases want their own dump beside this backup"}
+		for _, c := range sum.Changed {
+			p.Details = append(p.Details, fmt.Sprintf("%q %s", c.Path, c.What))
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// checkOutside refuses a directory that lies on a disk which a recovery of
+// this host would erase: the backup would be gone with it.
+func checkOutside(url string, m *manifest.Manifest) error {
+	dir := strings.TrimPrefix(url, "file://")
+	if !filepath.IsAbs(dir) {
+		return nil
+	}
+	if strings.HasSuffix(dir, backup.Suffix) {
+		dir = filepath.Dir(filepath.Dir(dir))
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return report.Errorf(report.CodeConfig, "mount it, or create it", "backup directory %s: %w", dir, err)
+	}
+	v, err := blockdev.Live().Scan()
+	if err != nil {
+		return fmt.Errorf("find the disks under %s: %w", dir, err)
+	}
+	under := v.DisksOfPath(dir)
+	p := plan.Make(plan.Input{Manifest: m, Machine: &m.Machine, Policy: plan.Policy{OwnHardware: true}})
+	var hit []string
+	for _, d := range p.Erased {
+		for _, u := range under {
+			if d.Name == u {
+				hit = append(hit, d.Name)
+			}
+		}
+	}
+	if len(hit) == 0 {
+		return nil
+	}
+	sort.Strings(hit)
+	return report.Errorf(report.CodeConfig, "use another disk, a network mount or an HTTP store; such a disk must not be part of what is recovered",
+		"the backup directory %s lies on %s, which a recovery of this host erases", dir, strings.Join(hit, ", "))
+}
+
+// OutputExcludes are the paths that hold Lifeboat's own products.
+func OutputExcludes(outputDir string) []string {
+	if _, err := os.Stat(outputDir); err != nil {
+		return nil
+	}
+	return []string{outputDir}
+}
