@@ -173,7 +173,7 @@ func (d *drill) config(name string) qemu.Config {
 	}
 	c.Vars = filepath.Join(d.o.Dir, "efivars.fd")
 	for _, f := range d.res.Disks {
-		c.Drives = append(c.Drives, qemu.Drive{File: f, Interface: qemu.VirtioBlk})
+		c.Drives = append(c.Drives, qemu.Drive{File: f, Interface: qemu.Virtio})
 	}
 	return c
 }

@@ -136,7 +136,7 @@ func (d *demo) make(ctx context.Context) (err error) {
 // backUp boots the server, gives it lifeboat, and lets it do the rest.
 func (d *demo) backUp(ctx context.Context) error {
 	vm, err := lab.Start(ctx, qemu.Config{Name: "source", Memory: 1 << 30, NoReboot: true,
-		Drives: []qemu.Drive{{File: filepath.Join(d.dir, "source.raw"), Interface: qemu.VirtioBlk}},
+		Drives: []qemu.Drive{{File: filepath.Join(d.dir, "source.raw"), Interface: qemu.Virtio}},
 		NICs:   []qemu.NIC{{Services: []qemu.GuestService{{Address: storeAt, To: d.addr}}}}})
 	if err != nil {
 		return err
