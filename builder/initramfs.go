@@ -52,7 +52,7 @@ func (b *build) initramfs(ctx context.Context) ([]segment, error) {
 	b.res.Kernel, b.res.Codec = b.kernel.Release, string(b.kernel.Compression())
 	var segs [segCount]segment
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return b.modules(&segs[segModules]) })
+	g.Go(func() error { return b.modules(ctx, &segs[segModules]) })
 	g.Go(func() error {
 		if err := b.pack(); err != nil {
 			return err
@@ -89,7 +89,7 @@ func (b *build) esps() []string {
 }
 
 // modules chooses and packs the kernel's modules.
-func (b *build) modules(seg *segment) error {
+func (b *build) modules(ctx context.Context, seg *segment) error {
 	loaded, err := payload.LoadedModules(b.host)
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (b *build) modules(seg *segment) error {
 	if err := b.modTree.TopLinks(b.host); err != nil {
 		return err
 	}
-	m, err := payload.AddModules(b.modTree, b.host, b.kernel, wish)
+	m, err := payload.AddModules(ctx, b.o.Run, b.modTree, b.host, b.kernel, wish)
 	if err != nil {
 		return err
 	}

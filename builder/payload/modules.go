@@ -1,6 +1,7 @@
 package payload
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"lifeboat/internal/kmod"
+	"lifeboat/internal/run"
 	"lifeboat/report"
 )
 
@@ -59,8 +61,8 @@ func LoadedModules(h *Host) ([]string, error) {
 // AddModules chooses the modules of a kernel, with all that they need, and
 // puts them with their firmware and indexes into the tree. Modules are packed
 // without their own compression: the image's packs better, and they load
-// faster.
-func AddModules(t *Tree, h *Host, k *Kernel, w ModuleWish) (*Modules, error) {
+// faster. The runner, which may be nil, starts xz where modules are .ko.xz.
+func AddModules(ctx context.Context, r run.Runner, t *Tree, h *Host, k *Kernel, w ModuleWish) (*Modules, error) {
 	set, err := kmod.Open(k.Modules)
 	if err != nil {
 		return nil, report.Errorf(report.CodeFailed, "", "kernel %s: %w", k.Release, err)
@@ -86,7 +88,7 @@ func AddModules(t *Tree, h *Host, k *Kernel, w ModuleWish) (*Modules, error) {
 			}
 		}
 	}
-	infos, err := m.put(t, set, k)
+	infos, err := m.put(ctx, r, t, set, k)
 	if err != nil {
 		return nil, err
 	}
@@ -160,8 +162,15 @@ type moduleInfo struct {
 }
 
 // put adds the module files and the indexes rewritten for them.
-func (m *Modules) put(t *Tree, set *kmod.Set, k *Kernel) ([]moduleInfo, error) {
+func (m *Modules) put(ctx context.Context, r run.Runner, t *Tree, set *kmod.Set, k *Kernel) ([]moduleInfo, error) {
 	base := path.Join("usr/lib/modules", k.Release)
+	var xzs []string
+	for _, mod := range m.Closure.Modules {
+		if strings.HasSuffix(mod.Path, ".xz") {
+			xzs = append(xzs, filepath.Join(set.Dir, mod.Path))
+		}
+	}
+	unpacked := unpackXz(ctx, r, xzs)
 	infos := make([]moduleInfo, len(m.Closure.Modules))
 	var g errgroup.Group
 	var mu sync.Mutex
@@ -170,7 +179,7 @@ func (m *Modules) put(t *Tree, set *kmod.Set, k *Kernel) ([]moduleInfo, error) {
 		g.Go(func() error {
 			src := filepath.Join(set.Dir, mod.Path)
 			e := Entry{Path: path.Join(base, plainName(mod.Path)), Mode: 0o644, Source: src, Why: "module " + mod.Name, Part: PartModules}
-			info, size, err := readModule(src, &e)
+			info, size, err := readModule(src, &e, unpacked[src])
 			if err != nil {
 				return err
 			}
@@ -196,8 +205,9 @@ func (m *Modules) put(t *Tree, set *kmod.Set, k *Kernel) ([]moduleInfo, error) {
 }
 
 // readModule reads the module information. A compressed module is unpacked
-// once and kept; a plain one is read when it is packed.
-func readModule(src string, e *Entry) (kmod.Info, int64, error) {
+// once and kept, unless that was done already; a plain one is read when it is
+// packed.
+func readModule(src string, e *Entry, b []byte) (kmod.Info, int64, error) {
 	if plainName(src) == src {
 		st, err := os.Stat(src)
 		if err != nil {
@@ -206,9 +216,11 @@ func readModule(src string, e *Entry) (kmod.Info, int64, error) {
 		info, err := kmod.ReadInfo(src)
 		return info, st.Size(), err
 	}
-	b, err := kmod.ReadModule(src)
-	if err != nil {
-		return kmod.Info{}, 0, err
+	if b == nil {
+		var err error
+		if b, err = kmod.ReadModule(src); err != nil {
+			return kmod.Info{}, 0, err
+		}
 	}
 	e.Source, e.Data = "", b
 	info, err := kmod.ParseInfo(b)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"lifeboat/internal/run"
 )
 
 const kver = "6.1.0-1-amd64"
@@ -107,7 +109,7 @@ func addModules(t *testing.T, root string, config string, w ModuleWish) (*Tree, 
 	if err := tree.TopLinks(h); err != nil {
 		t.Fatal(err)
 	}
-	m, err := AddModules(tree, h, k, w)
+	m, err := AddModules(t.Context(), nil, tree, h, k, w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,10 +190,10 @@ func TestModuleOfAnotherKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := AddModules(NewTree(), h, k, ModuleWish{Choice: ModulesHost}); err == nil || !strings.Contains(err.Error(), "made for kernel 5.0") {
+	if _, err := AddModules(t.Context(), nil, NewTree(), h, k, ModuleWish{Choice: ModulesHost}); err == nil || !strings.Contains(err.Error(), "made for kernel 5.0") {
 		t.Errorf("a module of another kernel: %v", err)
 	}
-	if _, err := AddModules(NewTree(), h, k, ModuleWish{Required: []string{"dm_crypt"}}); err == nil || !strings.Contains(err.Error(), "dm_crypt") {
+	if _, err := AddModules(t.Context(), nil, NewTree(), h, k, ModuleWish{Required: []string{"dm_crypt"}}); err == nil || !strings.Contains(err.Error(), "dm_crypt") {
 		t.Errorf("a required module that is missing: %v", err)
 	}
 }
@@ -223,4 +225,43 @@ func TestFirmware(t *testing.T) {
 	if !strings.HasPrefix(content(t, tree, "lib/firmware/bnx2/rv2p-2.fw.zst"), "\x28\xb5\x2f\xfd") || content(t, tree, "lib/firmware/bnx2/rv2p-1.fw") != "ONE" {
 		t.Error("compressed firmware for a kernel that knows zstd only")
 	}
+}
+
+func TestXzBatches(t *testing.T) {
+	sizes := map[string]int64{}
+	list := "name\t/m/a b.ko.xz\nfile\t1\t1\t60\t5\t0.1\tCRC32\t0\nname\t/m/c.ko.xz\nfile\t1\t1\t60\t3\t0.1\tCRC32\t0\ntotals\t2\t2\t120\t8\t0.1\tCRC32\t0\t2\n"
+	if err := parseXzList(list, sizes); err != nil || sizes["/m/a b.ko.xz"] != 5 || sizes["/m/c.ko.xz"] != 3 || len(sizes) != 2 {
+		t.Fatalf("%v, %v", sizes, err)
+	}
+	answer := "AAAAACCC"
+	fake := &run.Fake{Answer: func(c run.Cmd) (run.Result, error) {
+		if c.Args[0] == "--robot" {
+			return run.Result{Stdout: []byte(list)}, nil
+		}
+		return run.Result{Stdout: []byte(answer)}, nil
+	}}
+	files := []string{"/m/a b.ko.xz", "/m/c.ko.xz"}
+	got := unpackXz(t.Context(), fake, files)
+	if string(got[files[0]]) != "AAAAA" || string(got[files[1]]) != "CCC" {
+		t.Errorf("cut wrongly: %q", got)
+	}
+	// An answer that does not fit is not believed.
+	for _, answer = range []string{"AAAAACC", "AAAAACCCX"} {
+		if got := unpackXz(t.Context(), fake, files); len(got) != 0 {
+			t.Errorf("%q was taken: %q", answer, got)
+		}
+	}
+}
+
+func FuzzXzList(f *testing.F) {
+	f.Add("name\ta\nfile\t1\t1\t60\t5\t0.1\tCRC32\t0\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		sizes := map[string]int64{}
+		_ = parseXzList(text, sizes)
+		for n, s := range sizes {
+			if n == "" || s < 0 {
+				t.Errorf("%q: %d", n, s)
+			}
+		}
+	})
 }
