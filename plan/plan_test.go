@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"lifeboat/manifest"
@@ -87,7 +88,8 @@ func TestGolden(t *testing.T) {
 func golden(t *testing.T, name string, p *Plan) {
 	t.Helper()
 	file := filepath.Join("testdata", name+".golden")
-	got := []byte(p.Text())
+	// The id covers all of the manifest: it would change with each new field.
+	got := []byte(strings.ReplaceAll(p.Text(), p.ID, "ID"))
 	if *update {
 		if err := os.WriteFile(file, got, 0o644); err != nil {
 			t.Fatal(err)
