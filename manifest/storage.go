@@ -305,7 +305,7 @@ type Swap struct {
 
 // SwapFile is a swap area in a file of the filesystem it stands on.
 type SwapFile struct {
-	Path  Bytes `json:"path"`
+	Path  Bytes `json:"path"` // absolute, in the host's tree
 	Swap  Swap  `json:"swap"`
 	Inode Inode `json:"inode"`
 }

@@ -162,7 +162,7 @@ func (s *Storage) swapFile(ctx context.Context, st plan.Step, progress func(int6
 		return err
 	}
 	defer root.Close()
-	name := s.inTree(n)
+	name := string(n.SwapFile.Path)
 	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
@@ -197,20 +197,6 @@ func (s *Storage) swapFile(ctx context.Context, st plan.Step, progress func(int6
 		return err
 	}
 	return s.sameSwap(ctx, n, &n.SwapFile.Swap, file, true)
-}
-
-// inTree is where a swap file lies below the root of the target.
-func (s *Storage) inTree(n *manifest.Node) string {
-	at := ""
-	if len(n.On) > 0 {
-		for _, m := range s.Plan.Target.MountsOf(n.On[0].Node) {
-			if m.Bind == "" || m.Bind == "/" {
-				at = string(m.Path)
-				break
-			}
-		}
-	}
-	return path.Join("/", at, string(n.SwapFile.Path))
 }
 
 // fill writes zeroes.

@@ -127,6 +127,12 @@ func (t Tool) Activate(ctx context.Context, vg, lv string) error {
 	return wrap(err, "activate %s/%s", vg, lv)
 }
 
+// ReadOnly forbids writing to a logical volume from its next activation on.
+func (t Tool) ReadOnly(ctx context.Context, vg, lv string) error {
+	_, err := t.run(ctx, "lvchange", "--permission", "r", "--yes", vg+"/"+lv)
+	return wrap(err, "make %s/%s read-only", vg, lv)
+}
+
 // Deactivate removes the devices of a volume group.
 func (t Tool) Deactivate(ctx context.Context, vg string) error {
 	_, err := t.run(ctx, "vgchange", "--activate", "n", vg)
