@@ -204,7 +204,9 @@ func (g *grapher) partition(d *blockdev.Device) *item {
 	if below == nil {
 		return nil
 	}
-	return g.unknown("", fmt.Sprintf("partition %d of %s", d.Number, d.Parent), "its partition table is not understood", d.Bytes, onto(below)...)
+	it := g.unknown("", fmt.Sprintf("partition %d of %s", d.Number, d.Parent), "its partition table is not understood", d.Bytes, onto(below)...)
+	it.short = fmt.Sprintf("part%d", d.Number)
+	return it
 }
 
 func (g *grapher) array(d *blockdev.Device) *item {

@@ -59,6 +59,9 @@ func (g *grapher) content(d *blockdev.Device, c *content, below *item) *item {
 	if f.Table != "" && (f.Type == "" || len(d.Partitions) > 0) {
 		return g.table(d, c, below)
 	}
+	if len(d.Partitions) > 0 {
+		return g.unknown("", f.Type+" on "+d.Name, "the kernel shows partitions there as well", d.Bytes, onto(below)...)
+	}
 	return g.typed(d, c, below)
 }
 

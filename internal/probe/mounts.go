@@ -80,7 +80,15 @@ func (r *Reading) AddMounts(ctx context.Context, g *Graph) error {
 		return fmt.Errorf("read fstab: %w", err)
 	}
 	m := &mounter{r: r, g: g, fstab: fstab.Parse(text).Entries(), pseudo: r.pseudoTypes()}
-	for _, mi := range r.View.Mounts {
+	if err := m.all(ctx); err != nil {
+		return err
+	}
+	return r.points(g)
+}
+
+// all sorts every mount and swap area.
+func (m *mounter) all(ctx context.Context) error {
+	for _, mi := range m.r.View.Mounts {
 		m.live(mi)
 	}
 	for _, e := range m.fstab {
@@ -90,8 +98,8 @@ func (r *Reading) AddMounts(ctx context.Context, g *Graph) error {
 		return err
 	}
 	m.binds()
-	slices.SortStableFunc(g.Storage.Mounts, func(a, b manifest.Mount) int { return treeOrder(a) - treeOrder(b) })
-	return r.points(g)
+	slices.SortStableFunc(m.g.Storage.Mounts, func(a, b manifest.Mount) int { return treeOrder(a) - treeOrder(b) })
+	return nil
 }
 
 // treeOrder has parents before children and swap last.
@@ -172,7 +180,8 @@ func (m *mounter) noDevice(mi blockdev.Mount) {
 		reason = Medium // an optical disc, a floppy: devices that are never looked at
 	}
 	switch {
-	case mi.Path == "/" && mi.Type != "rootfs":
+	case mi.Type == "rootfs": // what the kernel began with, always there and always covered
+	case mi.Path == "/":
 		m.uncovered(mi, "the root filesystem is a "+mi.Type+", which lies on no disk")
 	case reason != "":
 		m.leave(mi.Path, mi.Type, mi.Source, reason)

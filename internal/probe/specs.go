@@ -22,6 +22,9 @@ func (m *mounter) resolve(spec string) (*blockdev.Device, manifest.ID) {
 		if d := m.r.View.ByNode(spec); d != nil {
 			return d, m.g.lies[d.Name]
 		}
+		if d := m.byVolume(spec); d != nil {
+			return d, m.g.lies[d.Name]
+		}
 		if d := m.byLink(spec); d != nil {
 			return d, m.g.lies[d.Name]
 		}
@@ -77,6 +80,19 @@ func (m *mounter) byLink(spec string) *blockdev.Device {
 			if l == rel {
 				return d
 			}
+		}
+	}
+	return nil
+}
+
+// byVolume finds the device of /dev/GROUP/VOLUME.
+func (m *mounter) byVolume(spec string) *blockdev.Device {
+	if m.r.lvm == nil {
+		return nil
+	}
+	for _, lv := range m.r.lvm.LVs {
+		if spec == "/dev/"+lv.VG+"/"+lv.Name {
+			return m.r.View.ByNode(lv.Path)
 		}
 	}
 	return nil

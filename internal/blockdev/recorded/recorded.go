@@ -18,7 +18,7 @@ import (
 func Lay(t testing.TB, file string, more ...string) (root string) {
 	t.Helper()
 	root = t.TempDir()
-	sys, proc := filepath.Join(root, "sys"), map[string]string{"self/mountinfo": "", "swaps": "", "filesystems": "nodev\tproc\n\text4\n", "meminfo": "MemTotal: 1048576 kB\n"}
+	sys, proc := filepath.Join(root, "sys"), map[string]string{"self/mountinfo": "", "swaps": "", "filesystems": "nodev\tproc\nnodev\tsysfs\nnodev\ttmpfs\nnodev\tdevtmpfs\n\text4\n", "meminfo": "MemTotal: 1048576 kB\n"}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
