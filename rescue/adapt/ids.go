@@ -51,6 +51,9 @@ func (a *Adapter) IDs(ctx context.Context, _ plan.Step) error {
 	if err := a.lvmDevices(); err != nil {
 		return err
 	}
+	if err := a.dropUncovered(); err != nil {
+		return err
+	}
 	var table []plan.Rename
 	for _, r := range a.Renames {
 		if r.Old != "" && r.New != "" && r.Old != r.New {
