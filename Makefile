@@ -4,7 +4,7 @@ GO ?= go
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w -buildid="
 export CGO_ENABLED = 0
 
-.PHONY: all base clean
+.PHONY: all base clean setup test test-unit test-root test-kernel test-machines test-deep demo bench
 
 all: build/lifeboat
 
@@ -15,6 +15,37 @@ base:
 .PHONY: build/lifeboat
 build/lifeboat: base
 	@$(GO) build $(GOFLAGS_BUILD) -o $@ ./cmd/lifeboat
+
+# Installs what the tests and the demo need.
+setup:
+	@bash tests/setup.sh
+
+# A server backs itself up, loses its disk, and comes back.
+demo: setup all
+	@$(GO) run ./tests/demo build/lifeboat build/demo
+
+# Everything that CI runs.
+test: setup all test-unit test-root test-kernel test-machines
+
+test-unit:
+	$(GO) vet ./... && $(GO) vet -tags root,kernel,machines,deep ./...
+	$(GO) test ./...
+
+# As root: loop devices, network namespaces, the tools of this machine.
+test-root: setup all
+	$(GO) test -count=1 -tags root ./...
+
+# Under our own init, in a machine with blank disks.
+test-kernel: setup all
+	$(GO) test -count=1 -timeout 30m -tags kernel ./tests/kernel/
+
+# Real Debian systems, real media: the core scenarios.
+test-machines: setup all
+	$(GO) test -count=1 -timeout 60m -v -tags machines ./tests/machines/
+
+# Every scenario; the results go to docs/proven.md.
+test-deep: setup all
+	LIFEBOAT_PROVEN=$(CURDIR)/docs/proven.md $(GO) test -count=1 -timeout 6h -v -tags machines,deep ./tests/machines/
 
 clean:
 	rm -rf build
