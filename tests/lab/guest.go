@@ -37,18 +37,26 @@ func dial(ctx context.Context, socket string) (*Guest, error) {
 		return nil, fmt.Errorf("connect to the agent's port: %w", err)
 	}
 	g := &Guest{conn: conn, in: bufio.NewReaderSize(conn, 256<<10)}
+	if err := g.hello(ctx); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// hello waits for the agent's first answer.
+func (g *Guest) hello(ctx context.Context) error {
 	defer g.watch(ctx)()
 	id := g.id()
-	if _, err := fmt.Fprintf(conn, "PING %d 0\n", id); err != nil {
-		return nil, g.fail(ctx, err)
+	if _, err := fmt.Fprintf(g.conn, "PING %d 0\n", id); err != nil {
+		return g.fail(ctx, err)
 	}
 	for {
 		verb, got, _, err := g.header()
 		if err != nil {
-			return nil, g.fail(ctx, fmt.Errorf("wait for the agent: %w", err))
+			return g.fail(ctx, fmt.Errorf("wait for the agent: %w", err))
 		}
 		if verb == "PONG" && got == id {
-			return g, nil
+			return nil
 		}
 	}
 }

@@ -12,7 +12,13 @@ use strict;
 use warnings;
 
 my $path = shift or die "usage: agent.pl PORT\n";
-open(my $port, '+<:raw', $path) or die "$path: $!\n";
+my $port;
+if (-S $path) {    # a socket instead of a port, for trying it out
+	require Socket;
+	socket($port, Socket::PF_UNIX(), Socket::SOCK_STREAM(), 0) && connect($port, Socket::sockaddr_un($path)) or die "$path: $!\n";
+} else {
+	open($port, '+<:raw', $path) or die "$path: $!\n";
+}
 $SIG{PIPE} = 'IGNORE';
 
 sub pull {    # exactly n bytes

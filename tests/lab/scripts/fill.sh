@@ -61,13 +61,15 @@ install -m 755 "$here/agent.pl" "$target/usr/local/sbin/lab-agent"
 mount -t proc proc "$target/proc"; mount -t sysfs sysfs "$target/sys"; mount --bind /dev "$target/dev"
 mount -t tmpfs tmpfs "$target/run"
 install -m 755 "$here/configure.sh" "$here/kinds.sh" "$target/run/"
-chroot "$target" /bin/bash /run/configure.sh
-say "system configured"
+# The initramfs takes as long as the files: side by side.
+chroot "$target" /bin/bash /run/configure.sh & configure=$!
 chroot "$target" /bin/bash /run/kinds.sh /var/lib/kinds full
 while IFS=$'\t' read -r _ type _ _ point _; do
 	[ "$type" != xfs ] || chroot "$target" /bin/bash /run/kinds.sh "$point" some
 done <"$volumes"
 say "files of every kind made"
+wait "$configure"
+say "system configured"
 umount "$target/run" "$target/dev" "$target/sys" "$target/proc"
 umount -R "$target"
 rmdir "$target"
