@@ -193,9 +193,9 @@ func TestGraph(t *testing.T) {
 	b.do("sdb", "", "mke2fs", "-q", "-t", "ext2", "-U", fsUUID(5))
 	b.do("sdc", "", "mkswap", "-q", "-U", fsUUID(2))
 	b.do("sdd", "passphrase", "cryptsetup", "luksFormat", "-q", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--uuid", fsUUID(6), "--key-file", "-")
-	b.do("sde", "", "mkfs.vfat", "-I")
+	b.do("sde", "", "mkfs.vfat", "-I", "-i", "5EED0001")
 	b.firstSector("sde", "sdb") // ext2 and FAT at once
-	b.do("vdb", "", "mke2fs", "-q", "-t", "ext4", "-U", fsUUID(3))
+	b.do("mmcblk0", "", "mke2fs", "-q", "-t", "ext4", "-U", fsUUID(3))
 	b.do("vdc", "", "mke2fs", "-q", "-t", "ext4", "-U", fsUUID(3)) // a copy of it
 	got := lines(b.graph())
 	golden(t, "graph.txt", got)
@@ -344,7 +344,7 @@ func TestVanishes(t *testing.T) {
 // TestStable: the ids do not depend on the order in which disks are named.
 func TestStable(t *testing.T) {
 	b := newBench(t, "")
-	b.do("vdb", "", "mke2fs", "-q", "-t", "ext4", "-U", fsUUID(3))
+	b.do("mmcblk0", "", "mke2fs", "-q", "-t", "ext4", "-U", fsUUID(3))
 	b.do("vdc", "", "mke2fs", "-q", "-t", "ext4", "-U", fsUUID(3))
 	var first []manifest.ID
 	for range 3 {

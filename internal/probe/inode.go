@@ -233,3 +233,14 @@ func sorted(set map[string]bool) []string {
 	sort.Strings(out)
 	return out
 }
+
+// Beneath reads the metadata of a path on the filesystem that it lies on;
+// where something is mounted at it, of the directory under the mount.
+func (r *Reading) Beneath(path string) (manifest.Inode, error) {
+	for _, m := range r.View.Mounts {
+		if m.Path == path && path != "/" && r.View.Visible(m) {
+			return r.covered(path)
+		}
+	}
+	return ReadInode(r.path(path))
+}

@@ -340,7 +340,7 @@ func (m *mounter) binds() {
 		case main[mt.Node] != i && mt.InFstab:
 			mt.Backup = manifest.ScopeExclude
 		case main[mt.Node] != i:
-			m.leave(string(mt.Path), mt.Type, string(mt.Node), Runtime)
+			m.leave(string(mt.Path), mt.Type, m.r.opt.System.Dev+"/"+m.below(n), Runtime)
 			continue
 		case mt.Bind != "":
 			m.g.Uncovered = append(m.g.Uncovered, manifest.Uncovered{Path: mt.Path, Node: mt.Node,
@@ -355,6 +355,16 @@ func (m *mounter) binds() {
 			m.used(mt)
 		}
 	}
+}
+
+// below is the kernel name of the device that a node lies on.
+func (m *mounter) below(n *manifest.Node) string {
+	for name, id := range m.g.lies {
+		if id == n.ID {
+			return name
+		}
+	}
+	return n.Seen.Device
 }
 
 // used notes how many bytes of a filesystem are taken.

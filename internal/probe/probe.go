@@ -83,6 +83,9 @@ type content struct {
 // the device.
 func Read(ctx context.Context, opt Options) (*Reading, error) {
 	opt = opt.defaults()
+	if err := opt.wake(ctx); err != nil {
+		return nil, err
+	}
 	for try := 0; ; try++ {
 		r := &Reading{opt: opt, found: map[string]*content{}}
 		err := r.read(ctx)
