@@ -220,7 +220,7 @@ func everyKind(t testing.TB, dir string) {
 	must(t, unix.Mkfifo(dir+"/fifo", 0600))
 	must(t, unix.Mkfifo(dir+"/fifo2", 0600))
 	must(t, os.Link(dir+"/fifo2", dir+"/fifo2-link"))
-	for name, mode := range map[string]uint32{"etc/fstab": 0600, "one-block": 04755, "one-more": 02710, "empty": 0, "big": 06751, "usr/lib": 01777, "usr": 0700, "etc": 02775, "fifo": 0640} {
+	for name, mode := range map[string]uint32{"etc/fstab": 0600, "one-block": 04755, "one-more": 02710, "empty": 0400, "big": 06751, "usr/lib": 01777, "usr": 0700, "etc": 02775, "fifo": 0640} {
 		must(t, unix.Chmod(dir+"/"+name, mode))
 	}
 	times(t, dir)

@@ -92,7 +92,7 @@ func TestSeveralMounts(t *testing.T) {
 	write(t, src+"/boot/covered", []byte("what the mount hides"))
 	write(t, src+"/data/keep", []byte("y"))
 	write(t, src+"/proc/1/status", []byte("z"))
-	must(t, os.Chmod(src+"/proc", 0555))
+	must(t, os.Chmod(src+"/proc", 0710))
 	write(t, boot+"/grub/grub.cfg", []byte("menu"))
 	must(t, os.Chmod(boot, 0711))
 	b, sum := packAll(t, Options{}, Source{Path: "/", At: src, Points: []string{"/proc"}}, Source{Path: "/boot", At: boot})
@@ -102,7 +102,7 @@ func TestSeveralMounts(t *testing.T) {
 	if got != want {
 		t.Errorf("restored: %s\nwanted:   %s", got, want)
 	}
-	for name, mode := range map[string]os.FileMode{"/boot": 0711, "/proc": 0555} {
+	for name, mode := range map[string]os.FileMode{"/boot": 0711, "/proc": 0710} {
 		if st, err := os.Stat(to + name); err != nil || st.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v", name, st.Mode(), err)
 		}
