@@ -193,9 +193,7 @@ func (l *Loader) runpaths(o *loaded, main *object) []string {
 		return out
 	}
 	for x := o; x != nil; x = x.by {
-		if len(x.obj.Runpath) == 0 {
-			add(x.obj.Rpath, x)
-		}
+		add(x.obj.Rpath, x)
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -282,5 +283,35 @@ func TestEtc(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(root, "dev")); err == nil {
 		t.Error("packing wrote to the host")
+	}
+}
+
+// TestReservedNames: the kernel calls modprobe by name, and reboot must reach
+// our PID 1. The host's kmod and systemctl never stand in their place.
+func TestReservedNames(t *testing.T) {
+	root := gnuRoot(t)
+	write(t, root, "usr/bin/kmod", prog().bytes())
+	for _, n := range []string{"modprobe", "lsmod", "reboot"} {
+		link(t, root, "usr/sbin/"+n, "../bin/kmod")
+	}
+	p := newPacker(t, root)
+	if err := p.AddTools(ToolWish{Programs: []string{"kmod"}}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, p.Tree, map[string]string{"usr/bin/kmod": "file", "usr/sbin/lsmod": "-> ../bin/kmod", "usr/sbin/modprobe": "absent", "usr/sbin/reboot": "absent"})
+	if err := newPacker(t, root).AddTools(ToolWish{Programs: []string{"modprobe"}}); report.ExitOf(err) != report.ExitUsage {
+		t.Errorf("modprobe named by the user: %v", err)
+	}
+}
+
+func TestParseList(t *testing.T) {
+	out := "\tlinux-vdso.so.1 (0x00007ffe)\n\tliba.so.1 => /lib/x/liba.so.1 (0x00007f)\n\tlibb.so.2 => not found\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n" +
+		"/bin/p: /lib/x/libc.so.6: version `GLIBC_2.99' not found (required by /bin/p)\n/bin/q: error while loading shared libraries: libc9.so: cannot open shared object file: No such file or directory\n"
+	found, missing := parseList(out)
+	if !slices.Equal(found, []string{"/lib/x/liba.so.1", "/lib64/ld-linux-x86-64.so.2"}) {
+		t.Errorf("found %q", found)
+	}
+	if len(missing) != 3 || missing[1] != "libb.so.2" || missing[2] != "libc9.so" || !strings.Contains(missing[0], "GLIBC_2.99") {
+		t.Errorf("missing %q", missing)
 	}
 }

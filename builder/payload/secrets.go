@@ -95,7 +95,6 @@ func newSecretRules(h *Host) *secretRules {
 			continue
 		}
 		file, _, _ := strings.Cut(f[2], ":")
-		r.keyFiles = append(r.keyFiles, path.Clean(file))
 		if c, _, err := h.Follow(file); err == nil {
 			r.keyFiles = append(r.keyFiles, c)
 		}
