@@ -111,10 +111,10 @@ func (p *placer) setMeta(fd int, e *Entry, d *dir) error {
 	}
 	inherited := d == nil || d.acl
 	if inherited || e.ACL != "" {
-		errs.add("set ACL", setACL(fd, xattrACL, e.ACL))
+		errs.add("set ACL", setFileACL(fd, xattrACL, e.ACL))
 	}
 	if e.Type == '5' && (inherited || e.DefaultACL != "") {
-		errs.add("set default ACL", setACL(fd, xattrDefaultACL, e.DefaultACL))
+		errs.add("set default ACL", setFileACL(fd, xattrDefaultACL, e.DefaultACL))
 	}
 	if inherited || e.ACL != "" || e.Mode&07000 != 0 || e.Mode&p.umask != 0 {
 		errs.add("set mode", unix.Fchmod(fd, e.Mode))
@@ -137,18 +137,15 @@ func (p *placer) setMeta(fd int, e *Entry, d *dir) error {
 }
 
 // setNodeMeta does the same for a device or fifo, which is only held by O_PATH.
-func (p *placer) setNodeMeta(fd int, e *Entry) error {
+func (p *placer) setNodeMeta(fd int, e *Entry, d *dir) error {
 	var errs metaErrors
 	path := procPath(fd)
 	if p.root {
 		errs.add("set owner", unix.Fchownat(fd, "", int(e.UID), int(e.GID), unix.AT_EMPTY_PATH))
 	}
-	if e.ACL != "" {
-		b, err := aclBinary(e.ACL)
-		if err == nil {
-			err = unix.Setxattr(path, xattrACL, b, 0)
-		}
-		errs.add("set ACL", err)
+	if d.acl || e.ACL != "" {
+		errs.add("set ACL", setACL(e.ACL, func() error { return unix.Removexattr(path, xattrACL) },
+			func(v []byte) error { return unix.Setxattr(path, xattrACL, v, 0) }))
 	}
 	errs.add("set mode", unix.Chmod(path, e.Mode))
 	if err := errs.tell(p, e); err != nil {
@@ -213,19 +210,23 @@ func futimens(fd int, ts []unix.Timespec) error {
 }
 
 // setACL sets an ACL, or with an empty text takes away one that was inherited.
-func setACL(fd int, attr, text string) error {
+func setACL(text string, remove func() error, set func([]byte) error) error {
 	if text == "" {
-		err := unix.Fremovexattr(fd, attr)
-		if err == unix.ENODATA || err == unix.ENOTSUP {
-			return nil
+		if err := remove(); err != unix.ENODATA && err != unix.ENOTSUP {
+			return err
 		}
-		return err
+		return nil
 	}
 	b, err := aclBinary(text)
 	if err != nil {
 		return err
 	}
-	return unix.Fsetxattr(fd, attr, b, 0)
+	return set(b)
+}
+
+func setFileACL(fd int, attr, text string) error {
+	return setACL(text, func() error { return unix.Fremovexattr(fd, attr) },
+		func(v []byte) error { return unix.Fsetxattr(fd, attr, v, 0) })
 }
 
 // addFlags sets inode flags beside those that the filesystem set itself.

@@ -394,7 +394,7 @@ func (p *placer) node(d *dir, base string, e *Entry) error {
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != kind {
 		return step("look at", fmt.Errorf("another thing took its place: %w", unix.EEXIST))
 	}
-	return p.setNodeMeta(fd, e)
+	return p.setNodeMeta(fd, e, d)
 }
 
 // hardLink gives a file that is in place a further name.
