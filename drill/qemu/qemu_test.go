@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
+	"image/draw"
 	"net"
 	"os"
 	"path/filepath"
@@ -233,6 +235,33 @@ func TestPPM(t *testing.T) {
 	// The second pixel begins with a byte that is white space in text.
 	if r, g, b, _ := img.At(1, 0).RGBA(); r>>8 != 0x0a || g>>8 != 0x20 || b>>8 != 0x30 {
 		t.Errorf("second pixel is %x %x %x", r>>8, g>>8, b>>8)
+	}
+}
+
+func TestSettled(t *testing.T) {
+	picture := func(dots ...image.Rectangle) image.Image {
+		img := image.NewGray(image.Rect(0, 0, 640, 400))
+		for _, d := range dots {
+			draw.Draw(img, d, image.White, image.Point{}, draw.Src)
+		}
+		return img
+	}
+	menu, cursor, line := image.Rect(10, 10, 210, 60), image.Rect(0, 390, 9, 393), image.Rect(0, 300, 400, 302)
+	for _, c := range []struct {
+		name string
+		a, b image.Image
+		want bool
+	}{
+		{"empty", picture(), picture(), false},
+		{"cursor alone", picture(cursor), picture(), false},
+		{"menu", picture(menu), picture(menu), true},
+		{"menu with a blinking cursor", picture(menu, cursor), picture(menu), true},
+		{"another line", picture(menu), picture(menu, line), false},
+		{"another mode", image.NewGray(image.Rect(0, 0, 720, 400)), picture(menu), false},
+	} {
+		if settled(c.a, c.b) != c.want {
+			t.Errorf("%s: want %v", c.name, c.want)
+		}
 	}
 }
 

@@ -28,6 +28,73 @@ func (v *VM) Screenshot(ctx context.Context, path string) error {
 	return nil
 }
 
+// SettledScreenshot waits until the screen shows something and has stopped
+// changing, but for a blinking cursor, and writes it as a PNG file.
+func (v *VM) SettledScreenshot(ctx context.Context, path string) error {
+	var last image.Image
+	for {
+		b, err := v.screen(ctx)
+		if err != nil {
+			return fmt.Errorf("picture of %s: %w", v.cfg.name(), err)
+		}
+		img, err := png.Decode(bytes.NewReader(b))
+		if err != nil {
+			return fmt.Errorf("picture of %s: %w", v.cfg.name(), err)
+		}
+		if last != nil && settled(last, img) {
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				return fmt.Errorf("picture of %s: %w", v.cfg.name(), err)
+			}
+			return nil
+		}
+		last = img
+		// Nothing tells when a guest draws: a screen must be looked at.
+		if err := pause(ctx, betweenPictures); err != nil {
+			return fmt.Errorf("picture of %s: the screen stays empty or does not come to rest: %w", v.cfg.name(), err)
+		}
+	}
+}
+
+const (
+	betweenPictures = 500 * time.Millisecond
+	// A text cursor changes fewer pixels than this, a line of text more.
+	cursorPixels = 200
+	// An empty screen with a cursor has fewer bright pixels, a menu more.
+	filledPixels = 2000
+)
+
+// settled compares two pictures.
+func settled(a, b image.Image) bool {
+	if a.Bounds() != b.Bounds() {
+		return false
+	}
+	changed, bright := 0, 0
+	for y := a.Bounds().Min.Y; y < a.Bounds().Max.Y; y++ {
+		for x := a.Bounds().Min.X; x < a.Bounds().Max.X; x++ {
+			r, g, bl, _ := b.At(x, y).RGBA()
+			if r+g+bl > 0x8000 {
+				bright++
+			}
+			if r2, g2, b2, _ := a.At(x, y).RGBA(); r2 != r || g2 != g || b2 != bl {
+				changed++
+			}
+		}
+	}
+	return changed < cursorPixels && bright >= filledPixels
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 func (v *VM) screen(ctx context.Context) ([]byte, error) {
 	tmp := filepath.Join(v.dir, "screen")
 	defer os.Remove(tmp)
@@ -117,12 +184,8 @@ func (v *VM) Type(ctx context.Context, text string) error {
 			return err
 		}
 		// This is the rhythm of typing, not a wait for something.
-		t := time.NewTimer(betweenKeys)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return context.Cause(ctx)
+		if err := pause(ctx, betweenKeys); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -54,7 +54,7 @@ func (m Menu) Early() string {
 
 // Stub is a grub.cfg for another filesystem than the medium's own, such as
 // the EFI image: it finds the medium and goes on with the menu there.
-func (m Menu) Stub() string { return m.Early() + "configfile $prefix/grub.cfg\n" }
+func (m Menu) Stub() string { return m.Early() + "source $prefix/grub.cfg\n" }
 
 // Check names a field that cannot be put into a menu.
 func (m Menu) Check() error {
