@@ -63,6 +63,8 @@ type restorer struct {
 	placed   atomic.Int64
 	total    int64
 
+	syncing sync.Mutex
+
 	mu       sync.Mutex
 	heads    map[int]*Entry // split files that still need their owner, mode and times
 	badSplit map[int]bool   // split files that were not created
@@ -234,6 +236,8 @@ func (r *restorer) checkpoint() error {
 	if r.opt.Checkpoint == nil {
 		return nil
 	}
+	r.syncing.Lock() // one at a time, and in order
+	defer r.syncing.Unlock()
 	r.mu.Lock()
 	c := Checkpoint{Archive: r.a.head.uuid.String(), Done: r.low}
 	r.mu.Unlock()
