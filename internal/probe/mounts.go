@@ -182,7 +182,7 @@ func (m *mounter) noDevice(mi blockdev.Mount) {
 	switch {
 	case mi.Type == "rootfs": // what the kernel began with, always there and always covered
 	case mi.Path == "/":
-		m.uncovered(mi, "the root filesystem is a "+mi.Type+", which lies on no disk")
+		m.uncovered(mi, "the root filesystem is of type "+mi.Type+", which lies on no disk")
 	case reason != "":
 		m.leave(mi.Path, mi.Type, mi.Source, reason)
 	default:
