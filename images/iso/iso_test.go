@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand"
 	"os"
@@ -80,7 +81,7 @@ func spec(t *testing.T, set loaders.Set) Spec {
 		},
 		Manifest: []byte(`{"format":"lifeboat.manifest/1"}`),
 		Menu: loaders.Menu{BuildID: "b1d2-0001", Host: "web01.example.com", Kernel: "6.1.0-56-amd64", Timeout: 5 * time.Second,
-			Built: time.Date(2026, 11, 25, 3, 4, 6, 0, time.UTC), Consoles: []string{"ttyS0,115200"}},
+			Built: time.Date(2024, 2, 29, 3, 4, 6, 0, time.UTC), Consoles: []string{"ttyS0,115200"}},
 		Loaders: set, Runner: fakeMkimage,
 	}
 }
@@ -168,9 +169,9 @@ func TestJudgedByXorriso(t *testing.T) {
 		`El Torito img path *: *2 */boot/efi.img`,
 		`System area summary *: MBR protective-msdos-label grub2-mbr .*GPT`,
 		`GPT type GUID *: *1 *28732ac11ff8d211ba4b00a0c93ec93b`,
-		`-r--r--r-- *1 0 *0 *40000 Nov 25 .{5} '/backup/Web01 \(old\) Ünicode-and-a-rather-long-name.lba'`,
-		`dr-xr-xr-x *. 0 *0 .* Nov 25 .{5} '/boot/grub'`,
-		`-r--r--r-- *1 0 *0 *10 Nov 25 .{5} '/lifeboat/id-b1d2-0001'`,
+		`-r--r--r-- *1 0 *0 *40000 Feb 29  2024 '/backup/Web01 \(old\) Ünicode-and-a-rather-long-name.lba'`,
+		`dr-xr-xr-x *. 0 *0 .* Feb 29  2024 '/boot/grub'`,
+		`-r--r--r-- *1 0 *0 *10 Feb 29  2024 '/lifeboat/id-b1d2-0001'`,
 	} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("xorriso does not say %q", want)
@@ -207,6 +208,48 @@ func TestJudgedTables(t *testing.T) {
 	for _, want := range []string{"/EFI/BOOT/BOOTX64.EFI", "/EFI/BOOT/grubx64.efi", "/EFI/BOOT/mmx64.efi", "/boot/grub/grub.cfg"} {
 		if !strings.Contains(strings.ToLower(out), strings.ToLower(want)) {
 			t.Errorf("the EFI image lacks %s:\n%s", want, out)
+		}
+	}
+}
+
+// TestEFIImageStamps: times and serial of the FAT image follow from the spec.
+func TestEFIImageStamps(t *testing.T) {
+	files := map[string][]byte{"/EFI/BOOT/BOOTX64.EFI": []byte("loader")}
+	img, err := efiImage(t.TempDir(), files, 0xc0ffee42, time.Date(2024, 2, 29, 3, 4, 6, 0, time.UTC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := filepath.Join(t.TempDir(), "efi")
+	writeFile(t, p, img)
+	out := judge(t, "mtools", "mdir", "-i", p, "::/EFI/BOOT")
+	if !strings.Contains(out, "Serial Number is C0FF-EE42") || strings.Count(out, "2024-02-29   3:04") != 3 {
+		t.Errorf("mdir: %s", out)
+	}
+	// Three times of the entry; mdir shows one.
+	short := []byte("BOOTX64 EFI")
+	at := bytes.Index(img, short)
+	date := []byte{0x5d, 0x58} // 29 February, 44 years after 1980
+	for _, o := range []int{16, 18, 24} {
+		if at < 0 || !bytes.Equal(img[at+o:at+o+2], date) {
+			t.Errorf("date at %d of the entry: %x", o, img[max(at, 0)+o:max(at, 0)+o+2])
+		}
+	}
+}
+
+// TestSourceChanges: what grows or shrinks while it is copied spoils a medium.
+func TestSourceChanges(t *testing.T) {
+	for _, to := range []int64{10, 30} {
+		f := filepath.Join(t.TempDir(), "log")
+		writeFile(t, f, make([]byte, 20))
+		p, err := newPiece("/log", Source{Path: f})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(f, to); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.copyTo(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "changed") {
+			t.Errorf("%d bytes: %v", to, err)
 		}
 	}
 }
@@ -277,6 +320,12 @@ func TestVerifyFinds(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	extra := *img.entries[ManifestPath]
+	extra.Path = "/evil"
+	img.entries["/evil"] = &extra
+	if err := img.Verify(t.Context()); err == nil || !strings.Contains(err.Error(), "/evil is not in the list") {
+		t.Errorf("an added file: %v", err)
 	}
 	cut, err := Read(bytes.NewReader(good[:len(good)/2]))
 	if err == nil {
