@@ -83,6 +83,9 @@ func (o *Out) Warn(p report.Problem) {
 	defer o.mu.Unlock()
 	o.endBar()
 	fmt.Fprintf(o.Stderr, "%s: %s\n", p.Severity, p.Line())
+	if p.Severity == report.Info && !o.Verbose {
+		return // the line is enough; --verbose has the list
+	}
 	for _, d := range p.Details {
 		fmt.Fprintf(o.Stderr, "    %s\n", d)
 	}
