@@ -176,6 +176,7 @@ func (s Spec) check() (modes []loaders.Mode, missing []loaders.Missing, notes []
 	for _, m := range loaders.Modes {
 		if lack := s.Loaders.Missing(m); len(lack) > 0 {
 			missing = append(missing, lack...)
+			notes = append(notes, cannot(m, lack))
 			continue
 		}
 		modes = append(modes, m)
@@ -196,12 +197,18 @@ func (s Spec) check() (modes []loaders.Mode, missing []loaders.Missing, notes []
 				Next: "switch Secure Boot off for a recovery, or install a signed kernel"})
 		}
 	}
-	for _, m := range missing {
-		notes = append(notes, report.Problem{Code: report.CodeLoaderMissing, Severity: report.Warning, Object: m.Path,
-			Text: fmt.Sprintf("the medium does not start by %s: %s is missing", m.Mode, m.Path),
-			Next: "install the package " + m.Package})
-	}
 	return modes, missing, notes, nil
+}
+
+// cannot says in one warning why the medium does not start in a mode.
+func cannot(m loaders.Mode, lack []loaders.Missing) report.Problem {
+	p := report.Problem{Code: report.CodeLoaderMissing, Severity: report.Warning, Object: lack[0].Path,
+		Text: fmt.Sprintf("the medium does not start by %s: %s is missing", m, lack[0].Path),
+		Next: "install " + loaders.Packages(lack)}
+	for _, l := range lack[1:] {
+		p.Details = append(p.Details, l.Path+" is missing, too")
+	}
+	return p
 }
 
 // checkInitrd judges its size.
