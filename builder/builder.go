@@ -167,8 +167,20 @@ func (b *build) step(name, text string, f func() (Part, error)) error {
 	b.res.Parts = append(b.res.Parts, p)
 	b.mu.Unlock()
 	b.o.Sink.Emit(report.Event{Kind: report.Finished, Stage: "mkrescue", Step: name, Millis: p.Millis, Done: p.Stored,
-		Text: fmt.Sprintf("%s: %d files, %.1f MiB, stored in %.1f MiB", name, p.Files, mib(p.Bytes), mib(p.Stored))})
+		Text: p.text()})
 	return nil
+}
+
+// text is one line about a part that is done.
+func (p Part) text() string {
+	s := fmt.Sprintf("%s: %d files", p.Name, p.Files)
+	if p.Bytes > 0 {
+		s += fmt.Sprintf(", %.1f MiB", mib(p.Bytes))
+	}
+	if p.Stored > 0 {
+		s += fmt.Sprintf(", stored in %.1f MiB", mib(p.Stored))
+	}
+	return s
 }
 
 func mib(n int64) float64 { return float64(n) / (1 << 20) }

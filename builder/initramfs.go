@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -88,6 +89,15 @@ func (b *build) esps() []string {
 	return out
 }
 
+// storeModules are what the kernel needs to reach a backup, by the scheme of
+// its address.
+var storeModules = map[string][]string{"nfs": {"nfs", "nfsv3", "nfsv4"}, "cifs": {"cifs"}, "smb": {"cifs"}}
+
+func scheme(url string) string {
+	s, _, _ := strings.Cut(url, "://")
+	return s
+}
+
 // modules chooses and packs the kernel's modules.
 func (b *build) modules(ctx context.Context, seg *segment) error {
 	loaded, err := payload.LoadedModules(b.host)
@@ -98,6 +108,7 @@ func (b *build) modules(ctx context.Context, seg *segment) error {
 	for _, m := range b.o.Manifest.Storage.Mounts {
 		wish.FS = append(wish.FS, m.Type)
 	}
+	wish.Wanted = storeModules[scheme(b.o.Config.Backup.URL)]
 	b.modTree = payload.NewTree()
 	if err := b.modTree.TopLinks(b.host); err != nil {
 		return err

@@ -133,7 +133,7 @@ func (w ModuleWish) choose(set *kmod.Set) ([]string, error) {
 			}
 		}
 		for _, m := range set.Modules() {
-			if lowerFolder(m.Path, universalFolders) && !lowerFolder(m.Path, neverFolders) {
+			if lowerFolder(m.Path, universalFolders) && !lowerFolder(m.Path, neverFolders) && !lowerFolder(m.Path, servingFolders) {
 				want[m.Name] = true
 			}
 		}

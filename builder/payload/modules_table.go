@@ -12,7 +12,7 @@ const (
 // baseModules go into every image as far as the kernel has them: file
 // systems, layers of storage, removable media, keyboards, virtual machines.
 var baseModules = strings.Fields(`
-	ext4 xfs btrfs vfat msdos fat isofs udf exfat f2fs jfs overlay squashfs loop fuse efivarfs
+	ext4 xfs vfat msdos fat isofs udf exfat overlay squashfs loop fuse efivarfs
 	nls_cp437 nls_cp850 nls_ascii nls_iso8859_1 nls_iso8859_15 nls_utf8
 	dm_mod dm_crypt dm_snapshot dm_mirror dm_raid dm_thin_pool dm_cache dm_cache_smq dm_writecache dm_zero
 	dm_multipath dm_round_robin dm_queue_length dm_service_time dm_integrity dm_verity dm_log dm_bufio
@@ -22,7 +22,7 @@ var baseModules = strings.Fields(`
 	hid_logitech hid_logitech_dj hid_logitech_hidpp hid_apple hid_cherry hid_microsoft hid_holtek_kbd hid_hyperv
 	atkbd i8042 evdev
 	virtio virtio_ring virtio_pci virtio_mmio virtio_blk virtio_scsi virtio_net virtio_console virtio_balloon virtio_rng
-	af_packet bonding 8021q bridge nfs nfsv3 nfsv4 cifs
+	af_packet bonding 8021q bridge
 	crc32c_generic crc32c_intel crc32_pclmul crct10dif_pclmul
 	algif_skcipher algif_hash essiv xts cbc aes_generic aesni_intel sha256_generic sha512_generic
 	softdog ipmi_si ipmi_devintf efi_pstore rtc_cmos vmw_vsock_virtio_transport qemu_fw_cfg
@@ -30,17 +30,26 @@ var baseModules = strings.Fields(`
 
 // universalFolders are the folders below kernel/ that `universal` packs whole.
 var universalFolders = strings.Fields(`
-	drivers/ata drivers/block drivers/cdrom drivers/dax drivers/firewire drivers/hid drivers/hv drivers/md
-	drivers/memstick drivers/message drivers/mmc drivers/mtd/ubi drivers/net/bonding drivers/net/ethernet drivers/net/fjes
+	drivers/ata drivers/block drivers/cdrom drivers/dax drivers/firewire drivers/hv drivers/md
+	drivers/message drivers/mmc drivers/net/bonding drivers/net/ethernet drivers/net/fjes
 	drivers/net/hyperv drivers/net/mdio drivers/net/pcs drivers/net/phy drivers/net/team drivers/net/usb drivers/net/vmxnet3
-	drivers/nvdimm drivers/nvme drivers/scsi drivers/target drivers/ufs drivers/usb/host drivers/usb/storage drivers/usb/typec
+	drivers/nvdimm drivers/nvme drivers/scsi drivers/ufs drivers/usb/host drivers/usb/storage drivers/usb/typec
 	drivers/virt drivers/virtio drivers/xen drivers/infiniband/core drivers/pci drivers/thunderbolt drivers/vmd
 	drivers/char/hw_random drivers/char/ipmi drivers/input/keyboard drivers/input/serio
-	fs/nls fs/nfs fs/smb net/8021q net/bridge net/802 net/llc net/packet net/vmw_vsock crypto arch/x86/crypto arch/arm64/crypto lib
+	fs/nls fs/nfs fs/smb net/8021q net/bridge net/802 net/llc net/packet net/vmw_vsock crypto arch/x86/crypto arch/arm64/crypto
+`)
+
+// servingFolders lie in those folders and serve storage to others, or test the
+// kernel: no recovery's disk hangs on them. A host that has one loaded gets it
+// all the same.
+var servingFolders = strings.Fields(`
+	drivers/nvme/target drivers/block/drbd drivers/block/rbd drivers/block/rnbd drivers/md/md-cluster drivers/xen/xen-scsiback
+	drivers/scsi/qla2xxx/tcm_qla2xxx drivers/usb/typec/altmodes fs/smb/server net/bridge/netfilter drivers/scsi/elx/efct drivers/scsi/ibmvscsi_tgt drivers/infiniband/ulp
 `)
 
 // universalModules are single drivers outside those folders.
 var universalModules = strings.Fields(`
+	hid_lenovo btrfs f2fs jfs
 	virtio_net xen_netfront net_failover mii tun tap dummy veth macvlan sungem_phy mdio
 	intel_lpss_pci i2c_hid_acpi pinctrl_amd ntfs3 reiserfs hfsplus erofs ufs minix virtiofs 9p 9pnet_virtio
 `)
@@ -56,7 +65,8 @@ var neverFolders = strings.Fields(`
 	drivers/powercap drivers/rapl
 `)
 
-// lowerFolder tells whether a module's path lies in one of the folders.
+// lowerFolder tells whether a module's path lies in one of the folders, or is
+// one of them itself: drivers/block/rbd is a module without a folder.
 func lowerFolder(modulePath string, folders []string) bool {
 	p, ok := strings.CutPrefix(modulePath, "kernel/")
 	if !ok {
@@ -65,8 +75,9 @@ func lowerFolder(modulePath string, folders []string) bool {
 		_, p, _ = strings.Cut(modulePath, "/")
 		p = strings.TrimPrefix(p, "kernel/")
 	}
+	p = plainName(p)
 	for _, f := range folders {
-		if strings.HasPrefix(p, f+"/") {
+		if strings.HasPrefix(p, f+"/") || p == f+".ko" {
 			return true
 		}
 	}

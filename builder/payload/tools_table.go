@@ -22,8 +22,9 @@ var (
 		mkfs.btrfs btrfs multipath kpartx ip ss ping tracepath ethtool nc strace tcpdump lspci lsusb dmidecode efibootmgr
 		loadkeys setfont ssh scp`)
 
-	// editors: the first that is there is packed, and vi leads to it.
-	editors = strings.Fields(`vim vim.basic vim.tiny nano vi`)
+	// editors: the first that is there is packed, and vi leads to it. The small
+	// vim has all that an edit of fstab takes.
+	editors = strings.Fields(`vim.tiny vim vim.basic nano vi`)
 )
 
 // probes are arguments with which a program is known to answer and end, and
