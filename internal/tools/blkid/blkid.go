@@ -64,7 +64,12 @@ func Probe(ctx context.Context, r run.Runner, dev string) (*Found, error) {
 	case codeAmbivalent:
 		return nil, fmt.Errorf("read %s: %w", dev, ErrAmbivalent)
 	}
-	return parseExport(string(res.Stdout)), nil
+	f := parseExport(string(res.Stdout))
+	if f.Type == "" && f.Table == "" {
+		// A partition without contents: blkid tells of its table entry only.
+		return nil, fmt.Errorf("read %s: %w", dev, ErrNone)
+	}
+	return f, nil
 }
 
 func readable(dev string) error {
