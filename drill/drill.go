@@ -34,6 +34,9 @@ type Options struct {
 	Sink     report.Sink // events of the rescue system and of the drill
 	// Patience bounds each of the two boots.
 	Patience time.Duration
+	// Between is called when the disks are restored and before they are booted
+	// for the first time; nil does nothing.
+	Between func(disks []string) error
 }
 
 // Result is what the drill proved.
@@ -112,6 +115,11 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	if d.last == nil || d.last.Exit != report.ExitOK {
 		return d.res, nil
+	}
+	if o.Between != nil {
+		if err := o.Between(d.res.Disks); err != nil {
+			return d.res, err
+		}
 	}
 	if err := d.phase("first boot", func() error { return d.firstBoot(ctx) }); err != nil {
 		return d.failed(err)
