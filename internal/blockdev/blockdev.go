@@ -85,12 +85,13 @@ type Device struct {
 	Slaves     []string // devices it stands on
 	Holders    []string // devices that stand on it
 
-	DMName string // of dm
-	DMUUID string // of dm: LVM-…, CRYPT-…, mpath-…
-	MDArr  *MDArray
-	File   string // backing file of a loop device
-	Gone   bool   // the backing file is deleted
-	Driver string // driver of the device that it hangs on
+	DMName    string // of dm
+	DMUUID    string // of dm: LVM-…, CRYPT-…, mpath-…
+	Suspended bool   // dm that holds back all reads and writes
+	MDArr     *MDArray
+	File      string // backing file of a loop device
+	Gone      bool   // the backing file is deleted
+	Driver    string // driver of the device that it hangs on
 
 	sys string // real sysfs folder
 }

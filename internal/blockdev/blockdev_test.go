@@ -110,6 +110,7 @@ func TestIgnored(t *testing.T) {
 		add("mmcblk0rpmb", mmc+"/mmcblk0rpmb", "179:24"),
 		add("mmcblk0p1", mmc+"/mmcblk0p1", "179:1", "partition 1", "start 2048"),
 		add("zram0", "devices/virtual/block/zram0", "252:0", "comp_algorithm lzo", "mm_stat 0"),
+		add("mtdblock0", "devices/pci0000:00/0000:00:1f.5/mtd/mtd0/mtdblock0", "31:0"),
 		add("ram0", "devices/virtual/block/ram0", "1:0"),
 		add("fd0", "devices/platform/floppy.0/block/fd0", "2:0"),
 		add("loop7", "devices/virtual/block/loop7", "7:7"),
@@ -130,6 +131,7 @@ loop7: loop device without a file
 mmcblk0boot0: hardware area of an eMMC
 mmcblk0boot1: hardware area of an eMMC
 mmcblk0rpmb: hardware area of an eMMC
+mtdblock0: flash memory of the board
 nvme2c0n1: a path of a device that the kernel joins by itself
 ram0: memory disk
 sr0: optical drive

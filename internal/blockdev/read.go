@@ -58,6 +58,7 @@ const (
 	majorFloppy = 2
 	majorLoop   = 7
 	majorCDROM  = 11
+	majorMTD    = 31
 )
 
 // read reads one device; why is set when it is to be left alone.
@@ -94,6 +95,7 @@ func (s System) read(name, dir string) (d *Device, why string, err error) {
 		d.Number, d.Start = int(n), start*sectorUnit
 	case has(dir, "dm"):
 		d.Kind, d.DMName, d.DMUUID = DM, attr(dir, "dm/name"), attr(dir, "dm/uuid")
+		d.Suspended = attr(dir, "dm/suspended") == "1"
 	case has(dir, "md"):
 		d.Kind, d.MDArr = MD, readMD(dir)
 	case d.DevNo.Major == majorLoop:
@@ -124,6 +126,8 @@ func ignore(d *Device, dir string) string {
 		return "floppy drive"
 	case d.DevNo.Major == majorCDROM:
 		return "optical drive"
+	case d.DevNo.Major == majorMTD:
+		return "flash memory of the board"
 	case emmcArea.MatchString(d.Name):
 		return "hardware area of an eMMC"
 	case d.DevNo.Major == majorLoop && !has(dir, "partition") && attr(dir, "loop/backing_file") == "":

@@ -314,6 +314,21 @@ func TestNoLVM(t *testing.T) {
 	}
 }
 
+// TestSuspended: a dm device that holds back reads is never opened.
+func TestSuspended(t *testing.T) {
+	b := newBench(t, "", "f devices/virtual/block/dm-0/dm/suspended 1")
+	b.opt.Run = &run.Fake{Answer: func(c run.Cmd) (run.Result, error) {
+		if strings.HasSuffix(c.Args[len(c.Args)-1], "/dm-0") {
+			t.Errorf("%s was started on it", c.Path)
+		}
+		return run.Exec{}.Run(context.Background(), c)
+	}}
+	g := b.graph()
+	if n := g.Storage.Node(g.LiesOn("dm-0")); n == nil || n.Kind != manifest.KindUnknown || !strings.Contains(n.Unknown.Reason, "suspended") {
+		t.Errorf("%+v", n)
+	}
+}
+
 // TestVanishes: a device that goes while it is read is named.
 func TestVanishes(t *testing.T) {
 	b := newBench(t, "")

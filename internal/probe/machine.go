@@ -128,9 +128,15 @@ func (r *Reading) pci() []manifest.PCIDevice {
 	return out
 }
 
-// pciNames finds names by pci.ids; without the file there are none, and
-// nothing is fetched from anywhere.
+// pciNames finds names by pci.ids, which is read once.
 func (r *Reading) pciNames() func(vendor, device string) string {
+	r.pciOnce.Do(func() { r.pciName = r.readPCIIDs() })
+	return r.pciName
+}
+
+// readPCIIDs reads pci.ids; without the file there are no names, and nothing
+// is fetched from anywhere.
+func (r *Reading) readPCIIDs() func(vendor, device string) string {
 	for _, p := range []string{"usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids", "usr/share/pci.ids"} {
 		path := r.path(p)
 		if _, err := os.Stat(path); err != nil {

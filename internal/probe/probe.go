@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -66,6 +67,9 @@ type Reading struct {
 	found  map[string]*content // by kernel name
 	lvm    *lvm.Report
 	lvmErr error
+
+	pciOnce sync.Once
+	pciName func(vendor, device string) string
 }
 
 // content is what lies on one device.
@@ -126,6 +130,10 @@ func (r *Reading) read(ctx context.Context) error {
 		}
 		c := &content{}
 		r.found[d.Name] = c
+		if d.Suspended { // a read would wait until somebody resumes it
+			c.err = errors.New("the device is suspended")
+			continue
+		}
 		g.Go(func() error {
 			c.found, c.err = blkid.Probe(ctx, r.opt.Run, r.View.Node(d))
 			if errors.Is(c.err, blkid.ErrNone) {
