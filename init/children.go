@@ -49,6 +49,7 @@ type consoles struct {
 	log      reap.Log
 	stopping <-chan struct{}
 	banner   string
+	words    []string // values of console= on the command line
 
 	mu      sync.Mutex
 	running map[string]bool
@@ -58,13 +59,10 @@ type consoles struct {
 func (c *consoles) update() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, name := range console.Active() {
-		if !c.running[name] {
-			c.running[name] = true
-			reap.Forever(c.log, "console "+name, func() {
-				_ = console.Say(name, c.banner)
-				c.session(name).Run()
-			})
+	for _, tty := range console.Active(c.words) {
+		if !c.running[tty.Name] {
+			c.running[tty.Name] = true
+			reap.Forever(c.log, "console "+tty.Name, func() { c.session(tty).Run() })
 		}
 	}
 }
@@ -82,26 +80,31 @@ func (c *consoles) say(text string) {
 // plain shell takes its place.
 const failuresToShell = 3
 
-func (c *consoles) session(name string) *reap.Service {
+func (c *consoles) session(tty console.Terminal) *reap.Service {
+	greeted := false
 	return &reap.Service{
-		Name: "console " + name, Soon: 10 * time.Second, Stopping: c.stopping, Log: c.log,
+		Name: "console " + tty.Name, Soon: 10 * time.Second, Stopping: c.stopping, Log: c.log,
 		Start: func(_, failures int) (*reap.Child, error) {
-			tty, err := console.Open(name)
+			f, err := console.Open(tty)
 			if err != nil {
 				return nil, err
 			}
-			defer tty.Close()
+			defer f.Close()
+			if !greeted {
+				_ = console.Say(tty.Name, c.banner)
+				greeted = true
+			}
 			argv := []string{program, "console"}
 			if failures >= failuresToShell {
 				if argv, err = shell(); err != nil {
 					return nil, err
 				}
-				_ = console.Say(name, "\nThe console program does not start; this is a plain shell. PID 1's log is /run/lifeboat/init.log.\n")
+				_ = console.Say(tty.Name, "\nThe console program does not start; this is a plain shell. PID 1's log is /run/lifeboat/init.log.\n")
 			}
 			return c.table.Start(reap.Spec{
 				Argv:  argv,
-				Env:   environment(console.Term(name), "LIFEBOAT_CONSOLE="+name, "SHELL="+shells[0]),
-				Files: []*os.File{tty, tty, tty}, TTY: true,
+				Env:   environment(console.Term(tty.Name), "LIFEBOAT_CONSOLE="+tty.Name),
+				Files: []*os.File{f, f, f}, TTY: true,
 			})
 		},
 	}

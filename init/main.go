@@ -13,12 +13,13 @@
 //     to /run/lifeboat/worker.log. LIFEBOAT_WORKER_START=n counts its starts
 //     from 1. Ended with status 0 it is not started again; ended in any other
 //     way it is, and then should offer a menu instead of going on by itself.
-//   - "/usr/bin/lifeboat console" runs on every active console as leader of its
-//     own session, the console being its controlling terminal and standard
-//     input, output and error. LIFEBOAT_CONSOLE is the terminal's name, such as
-//     ttyS0. It follows the events, shows the menu and may start or become a
-//     shell. It is started again whenever it ends. After three failures in a
-//     row a plain shell takes its place once.
+//   - "/usr/bin/lifeboat console" runs on every console, those that the kernel
+//     registered and those that console= names and the machine has, as leader
+//     of its own session, the console being its controlling terminal and
+//     standard input, output and error. LIFEBOAT_CONSOLE is the terminal's name,
+//     such as ttyS0. It follows the events, shows the menu and may start or
+//     become a shell. It is started again whenever it ends. After three failures
+//     in a row a plain shell takes its place once.
 //   - /run/lifeboat/order.json is the order of the image with the kernel command
 //     line applied; /run/lifeboat/order.faults, if it exists, says what was
 //     wrong with either, a line each. /run/lifeboat/init.log is PID 1's own log.
@@ -67,7 +68,7 @@ func pid1() {
 	var order handoff.Order
 	reap.Guard(lg.f, "start", func() { order = start(lg) })
 	reap.Forever(lg.f, "worker", func() { worker(table, lg.f, stopping).Run() })
-	c := &consoles{table: table, log: lg.f, stopping: stopping, banner: banner(order), running: map[string]bool{}}
+	c := &consoles{table: table, log: lg.f, stopping: stopping, banner: banner(order), words: order.Consoles, running: map[string]bool{}}
 	c.update()
 	reap.Forever(lg.f, "console list", func() {
 		if err := console.Watch(c.update); err != nil {

@@ -10,19 +10,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestNames(t *testing.T) {
-	for in, want := range map[string]string{
-		"tty0 ttyS0\n":          "ttyS0 tty1",
-		"ttyS0 tty0\n":          "tty1 ttyS0",
-		"tty0\n":                "tty1",
-		"hvc0 ttyS1 tty0 ttyS1": "tty1 ttyS1 hvc0",
-		"ttynull0 ttyAMA0\n":    "ttyAMA0",
-		"../mem .. x/y":         "",
-		"":                      "",
+func TestTerminals(t *testing.T) {
+	for _, c := range []struct{ active, words, want string }{
+		{"tty0 ttyS0\n", "", "ttyS0:0 tty1:0"},
+		{"ttyS0 tty0\n", "", "tty1:0 ttyS0:0"},
+		{"tty0\n", "", "tty1:0"},
+		{"hvc0 tty0 ttyS1", "", "ttyS1:0 tty1:0 hvc0:0"},
+		// The kernel took the absent ttyS3 and none of the others.
+		{"ttyS3 tty0\n", "ttyS3 ttyS1,115200n8 tty0 ttyS0,9600", "tty1:0 ttyS3:0 ttyS1:115200 ttyS0:9600"},
+		{"ttynull0 ttyAMA0\n", "null uart8250,io,0x3f8 brl", "ttyAMA0:0"},
+		{"../mem .. x/y tty", "../../etc/x1", "tty1:0"},
+		{"", "", ""},
 	} {
-		got := Names(in)
-		if strings.Join(got, " ") != want {
-			t.Errorf("Names(%q) = %v, want %q", in, got, want)
+		var got []string
+		for _, x := range Terminals(c.active, strings.Fields(c.words)) {
+			got = append(got, fmt.Sprintf("%s:%d", x.Name, x.Baud))
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("Terminals(%q, %q) = %v, want %q", c.active, c.words, got, c.want)
 		}
 	}
 }
@@ -64,12 +69,11 @@ func TestOpenRepairsTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	speed := raw.Cflag
 	raw.Lflag, raw.Oflag, raw.Iflag = 0, 0, 0
 	if err := unix.IoctlSetTermios(fd, unix.TCSETS, raw); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(name)
+	f, err := Open(Terminal{Name: name, Baud: 19200})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,8 +85,8 @@ func TestOpenRepairsTerminal(t *testing.T) {
 	if got.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != unix.ICANON|unix.ECHO|unix.ISIG || got.Oflag&unix.OPOST == 0 {
 		t.Errorf("still raw: lflag %o, oflag %o", got.Lflag, got.Oflag)
 	}
-	if got.Cflag&unix.CBAUD != speed&unix.CBAUD || got.Cflag&unix.CLOCAL == 0 {
-		t.Errorf("cflag %o, was %o", got.Cflag, speed)
+	if got.Cflag&unix.CBAUD != unix.B19200 || got.Cflag&unix.CLOCAL == 0 {
+		t.Errorf("cflag %o", got.Cflag)
 	}
 	if fl, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); err != nil || fl&unix.O_NONBLOCK != 0 {
 		t.Errorf("reads of the session do not wait: flags %o, %v", fl, err)
@@ -93,7 +97,7 @@ func TestOpenRepairsTerminal(t *testing.T) {
 func TestSayDoesNotBlock(t *testing.T) {
 	_, name := pty(t)
 	// Keep it open: the last close would throw the text away.
-	f, err := Open(name)
+	f, err := Open(Terminal{Name: name, Baud: 19200})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +113,7 @@ func TestSayDoesNotBlock(t *testing.T) {
 
 func TestOpenWhatIsNoTerminal(t *testing.T) {
 	for _, name := range []string{"null", "absent-terminal"} {
-		if f, err := Open(name); err == nil {
+		if f, err := Open(Terminal{Name: name, Baud: 19200}); err == nil {
 			f.Close()
 			t.Errorf("%s was opened as a terminal", name)
 		} else if !strings.Contains(err.Error(), name) {
@@ -119,8 +123,8 @@ func TestOpenWhatIsNoTerminal(t *testing.T) {
 }
 
 func TestActiveWithoutList(t *testing.T) {
-	got := Active()
-	if _, err := os.Stat(ActivePath); err != nil && !slices.Equal(got, []string{"console", "tty1"}) {
+	got := Active(nil)
+	if _, err := os.Stat(ActivePath); err != nil && !slices.Equal(got, []Terminal{{Name: "console"}, {Name: "tty1"}}) {
 		t.Errorf("no list: %v", got)
 	}
 	if len(got) == 0 {
