@@ -142,7 +142,7 @@ func TestBootNodes(t *testing.T) {
 // TestESP reads what lies on an ESP whatever the case of names.
 func TestESP(t *testing.T) {
 	h := tree(t, map[string]string{
-		"boot/grub/grub.cfg": "x", "usr/lib/grub/x86_64-efi/modinfo.sh": "", "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed": "",
+		"boot/grub/grub.cfg": "x", "usr/lib/grub/x86_64-efi/modinfo.sh": "", "usr/lib/grub/grub-mkconfig_lib": "", "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed": "",
 		"boot/efi/efi/Debian/SHIMX64.EFI": "", "boot/efi/efi/boot/BootX64.efi": "",
 	})
 	h.m.Machine.Firmware = manifest.Firmware{Mode: manifest.FirmwareUEFI, SecureBoot: true}

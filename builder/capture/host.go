@@ -135,7 +135,10 @@ func unquote(v string) string {
 	return o.String()
 }
 
-func (h *host) exists(name string) bool { return h.root.Exists(name) }
+func (h *host) exists(name string) bool {
+	_, err := h.root.Stat(name)
+	return err == nil
+}
 
 func (h *host) system(release, cmdline string) manifest.System {
 	s := manifest.System{Kernel: release, Cmdline: cmdline, Initramfs: h.initramfsTool(), Kernels: h.kernels()}

@@ -28,7 +28,7 @@ func (r *Reading) disks(ctx context.Context) ([]manifest.MachineDisk, error) {
 	g.SetLimit(parallel)
 	for i, d := range disks {
 		g.Go(func() error {
-			out[i] = r.disk(ctx, d)
+			out[i] = r.disk(d)
 			out[i].Protection = protected[d.Name]
 			return ctx.Err()
 		})
@@ -39,7 +39,7 @@ func (r *Reading) disks(ctx context.Context) ([]manifest.MachineDisk, error) {
 	return out, nil
 }
 
-func (r *Reading) disk(ctx context.Context, d *blockdev.Device) manifest.MachineDisk {
+func (r *Reading) disk(d *blockdev.Device) manifest.MachineDisk {
 	m := manifest.MachineDisk{Disk: DiskOf(d), Name: d.Name, BusPath: d.BusPath, DevNo: d.DevNo.String(), Links: r.View.Links(d)}
 	unread := func(err error) {
 		if err != nil && m.Unread == "" {
@@ -58,17 +58,13 @@ func (r *Reading) disk(ctx context.Context, d *blockdev.Device) manifest.Machine
 			unread(c.err)
 		}
 	}
-	for _, n := range append([]string{d.Name}, d.Partitions...) {
-		p := r.View.Device(n)
-		if p != d && p.Bytes <= 1024 {
-			continue // an extended partition
+	for _, p := range r.parts(d) {
+		node := r.View.Node(p)
+		unread(r.sigErr[node])
+		for _, g := range r.sigs[node] {
+			g.Device = p.Name
+			m.Signatures = append(m.Signatures, g)
 		}
-		sig, err := blkid.Signatures(ctx, r.opt.Run, r.View.Node(p))
-		unread(err)
-		for i := range sig {
-			sig[i].Device = n
-		}
-		m.Signatures = append(m.Signatures, sig...)
 	}
 	if r.opt.Rescue {
 		claim, err := readClaim(r.View.Node(d), d.Bytes)
@@ -76,6 +72,28 @@ func (r *Reading) disk(ctx context.Context, d *blockdev.Device) manifest.Machine
 		m.Claim = claim
 	}
 	return m
+}
+
+// parts are a disk and its partitions, without extended ones.
+func (r *Reading) parts(d *blockdev.Device) []*blockdev.Device {
+	out := []*blockdev.Device{d}
+	for _, n := range d.Partitions {
+		if p := r.View.Device(n); p.Bytes > 1024 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// signatures lists what lies on all disks and partitions.
+func (r *Reading) signatures(ctx context.Context) {
+	var nodes []string
+	for _, d := range r.View.Disks() {
+		for _, p := range r.parts(d) {
+			nodes = append(nodes, r.View.Node(p))
+		}
+	}
+	r.sigs, r.sigErr = blkid.Signatures(ctx, r.opt.Run, nodes)
 }
 
 // tableText is a table's id as manifest.Table has it.

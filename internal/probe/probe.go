@@ -68,6 +68,9 @@ type Reading struct {
 	lvm    *lvm.Report
 	lvmErr error
 
+	sigs   map[string][]manifest.Signature // by node
+	sigErr map[string]error
+
 	pciOnce sync.Once
 	pciName func(vendor, device string) string
 }
@@ -124,6 +127,7 @@ func (r *Reading) read(ctx context.Context) error {
 		return fmt.Errorf("read block devices: %w", err)
 	}
 	g := r.group()
+	g.Go(func() error { r.signatures(ctx); return nil })
 	for _, d := range r.View.Devices {
 		if !r.readable(d) {
 			continue

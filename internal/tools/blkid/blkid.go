@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -121,19 +122,59 @@ func unescape(s string) string {
 	return o.String()
 }
 
-// Signatures lists every signature on dev with its place, also those that
-// hide behind each other. None is no error. Source: wipefs without acting.
-func Signatures(ctx context.Context, r run.Runner, dev string) ([]manifest.Signature, error) {
-	if err := readable(dev); err != nil {
-		return nil, fmt.Errorf("read %s: %w", dev, err)
+// Signatures lists every signature on the devices with its place, also those
+// that hide behind each other, by the names of the devices as given. None is
+// no error. What could not be read is in the second map. Source: wipefs
+// without acting, one call for all devices; when that fails, one for each, to
+// know which.
+func Signatures(ctx context.Context, r run.Runner, devs []string) (map[string][]manifest.Signature, map[string]error) {
+	found, failed := map[string][]manifest.Signature{}, map[string]error{}
+	byBase := map[string]string{} // wipefs names devices without their folder
+	var ask []string
+	for _, d := range devs {
+		if err := readable(d); err != nil {
+			failed[d] = fmt.Errorf("read %s: %w", d, err)
+			continue
+		}
+		if other, twice := byBase[filepath.Base(d)]; twice {
+			failed[d] = fmt.Errorf("list the signatures of %s: %s has the same name", d, other)
+			continue
+		}
+		byBase[filepath.Base(d)] = d
+		ask = append(ask, d)
 	}
-	res, err := r.Run(ctx, run.Cmd{Path: "wipefs", Args: []string{"--no-act", "--json", dev}, Limit: limit})
+	if len(ask) == 0 {
+		return found, failed
+	}
+	all, err := signatures(ctx, r, ask)
+	if err != nil && len(ask) > 1 {
+		for _, d := range ask {
+			one, err := signatures(ctx, r, []string{d})
+			if err != nil {
+				failed[d] = err
+			}
+			all = append(all, one...)
+		}
+	} else if err != nil {
+		failed[ask[0]] = err
+	}
+	for _, s := range all {
+		if d, ok := byBase[s.Device]; ok {
+			found[d] = append(found[d], s)
+		}
+	}
+	return found, failed
+}
+
+func signatures(ctx context.Context, r run.Runner, devs []string) ([]manifest.Signature, error) {
+	what := strings.Join(devs, " ")
+	res, err := r.Run(ctx, run.Cmd{Path: "wipefs", Args: append([]string{"--no-act", "--json"}, devs...), Limit: limit})
 	if err != nil {
-		return nil, fmt.Errorf("list the signatures of %s: %w", dev, err)
+		return nil, fmt.Errorf("list the signatures of %s: %w", what, err)
 	}
 	sig, err := parseWipefs(res.Stdout)
 	if err != nil {
-		return nil, fmt.Errorf("list the signatures of %s: %w", dev, err)
+		return nil, fmt.Errorf("list the signatures of %s: %w", what, err)
 	}
 	return sig, nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"lifeboat/internal/run"
+	"lifeboat/manifest"
 )
 
 // image makes a file of a size and runs the standard tools on it.
@@ -44,7 +45,11 @@ func TestTools(t *testing.T) {
 	if f.Type != "ext4" || f.UUID != uuid || f.Label != `a b\$x'` || f.Usage != "filesystem" || f.Table != "" {
 		t.Errorf("ext4: %+v", f)
 	}
-	sig, err := Signatures(ctx, r, ext)
+	one := func(dev string) ([]manifest.Signature, error) {
+		sig, failed := Signatures(ctx, r, []string{dev})
+		return sig[dev], failed[dev]
+	}
+	sig, err := one(ext)
 	if err != nil || len(sig) != 1 || sig[0].Offset != 0x438 || sig[0].Type != "ext4" || sig[0].Device != "img" {
 		t.Errorf("ext4: %+v, %v", sig, err)
 	}
@@ -52,7 +57,7 @@ func TestTools(t *testing.T) {
 	if _, err := Probe(ctx, r, blank); !errors.Is(err, ErrNone) {
 		t.Errorf("blank: %v", err)
 	}
-	if sig, err := Signatures(ctx, r, blank); err != nil || len(sig) != 0 {
+	if sig, err := one(blank); err != nil || len(sig) != 0 {
 		t.Errorf("blank: %+v, %v", sig, err)
 	}
 	// A swap header beside the superblock of vfat: neither is to be believed.
@@ -62,11 +67,47 @@ func TestTools(t *testing.T) {
 	if _, err := Probe(ctx, r, both); !errors.Is(err, ErrAmbivalent) {
 		t.Errorf("two filesystems: %v", err)
 	}
-	if sig, err := Signatures(ctx, r, both); err != nil || len(sig) < 2 {
+	if sig, err := one(both); err != nil || len(sig) < 2 {
 		t.Errorf("two filesystems: %+v, %v", sig, err)
 	}
 	if _, err := Probe(ctx, r, filepath.Join(t.TempDir(), "gone")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("gone: %v", err)
+	}
+}
+
+// TestSignaturesOfMany: one call for all; a device that cannot be read spoils
+// no other.
+func TestSignaturesOfMany(t *testing.T) {
+	dir := t.TempDir()
+	dev := func(n string) string { return filepath.Join(dir, n) }
+	for _, n := range []string{"sda", "sdb", "sdc"} {
+		if err := os.WriteFile(dev(n), make([]byte, 4096), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &run.Fake{Answer: func(c run.Cmd) (run.Result, error) {
+		if len(c.Args) > 3 || c.Args[2] == dev("sdb") {
+			return run.Result{Code: 1, Stderr: []byte("wipefs: error: " + dev("sdb") + ": probing initialization failed: Input/output error")}, nil
+		}
+		return run.Result{Stdout: []byte(`{"signatures":[{"device":"` + filepath.Base(c.Args[2]) + `","offset":"0x438","type":"ext4","uuid":null,"label":null}]}`)}, nil
+	}}
+	found, failed := Signatures(context.Background(), f, []string{dev("sda"), dev("sdb"), dev("sdc"), dev("gone")})
+	if len(found) != 2 || len(found[dev("sda")]) != 1 || len(found[dev("sdc")]) != 1 || len(failed) != 2 || failed[dev("sdb")] == nil || failed[dev("gone")] == nil {
+		t.Errorf("%+v\n%v", found, failed)
+	}
+	if n := len(f.Calls()); n != 4 {
+		t.Errorf("%d calls: %v", n, f.Calls())
+	}
+}
+
+// TestEmptyPartition: blkid tells the partition's entry, which is no
+// signature.
+func TestEmptyPartition(t *testing.T) {
+	f := &run.Fake{Answer: func(run.Cmd) (run.Result, error) {
+		return run.Result{Stdout: []byte("DEVNAME=/dev/vda2\nPART_ENTRY_SCHEME=gpt\nPART_ENTRY_NAME=grub\\ core\nPART_ENTRY_NUMBER=2\n")}, nil
+	}}
+	if _, err := Probe(context.Background(), f, image(t, 4096)); !errors.Is(err, ErrNone) {
+		t.Errorf("%v", err)
 	}
 }
 
