@@ -22,7 +22,6 @@ var shells = []string{"/usr/bin/bash", "/bin/bash", "/usr/bin/sh", "/bin/sh", "/
 func worker(t *reap.Table, log reap.Log, stopping <-chan struct{}) *reap.Service {
 	return &reap.Service{
 		Name: "worker", Soon: 10 * time.Second, Stopping: stopping, Log: log,
-		Once: reap.Exit.OK,
 		Start: func(n, _ int) (*reap.Child, error) {
 			null, err := os.Open(os.DevNull)
 			if err != nil {

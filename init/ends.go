@@ -75,6 +75,21 @@ func down(t *reap.Table, log reap.Log, stopping chan struct{}) {
 	early.Down(early.Log(log))
 }
 
+// shutdown understands the words of shutdown(8) that people type without
+// thinking. Times and messages are left out: there is nobody to warn.
+func shutdown(args []string) string {
+	what := "poweroff"
+	for _, a := range args {
+		switch a {
+		case "-r", "--reboot":
+			what = "reboot"
+		case "-H", "--halt":
+			what = "halt"
+		}
+	}
+	return what
+}
+
 // ask is reboot, poweroff and halt as commands.
 func ask(name string, args []string, stderr io.Writer) int {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)

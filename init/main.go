@@ -1,5 +1,5 @@
-// Command init is PID 1 of the rescue system, and modprobe, reboot, poweroff
-// and halt when called by these names.
+// Command init is PID 1 of the rescue system, and modprobe, reboot, poweroff,
+// halt and shutdown when called by these names.
 // Level 7: composition.
 //
 // PID 1 mounts, opens the consoles that the kernel really has, collects dead
@@ -9,10 +9,10 @@
 //
 // The contract with its children:
 //
-//   - "/usr/bin/lifeboat worker" runs once, without a terminal; its output goes
-//     to /run/lifeboat/worker.log. LIFEBOAT_WORKER_START=n counts its starts
-//     from 1. Ended with status 0 it is not started again; ended in any other
-//     way it is, and then should offer a menu instead of going on by itself.
+//   - "/usr/bin/lifeboat worker" runs without a terminal; its output goes to
+//     /run/lifeboat/worker.log. LIFEBOAT_WORKER_START=n counts its starts from
+//     1. However it ends it is started again, and should then offer a menu
+//     instead of beginning something by itself.
 //   - "/usr/bin/lifeboat console" runs on every console, those that the kernel
 //     registered and those that console= names and the machine has, as leader
 //     of its own session, the console being its controlling terminal and
@@ -24,8 +24,8 @@
 //     line applied; /run/lifeboat/order.faults, if it exists, says what was
 //     wrong with either, a line each. /run/lifeboat/init.log is PID 1's own log.
 //   - PID 1 reboots on SIGTERM and SIGINT (Ctrl-Alt-Del), powers off on SIGUSR2
-//     and SIGPWR, halts on SIGUSR1. The commands reboot, poweroff and halt send
-//     these. All children get SIGTERM and have 10 s to end.
+//     and SIGPWR, halts on SIGUSR1. The commands reboot, poweroff, halt and
+//     shutdown [-r|-H] send these. All children get SIGTERM and have 10 s to end.
 package main
 
 import (
@@ -49,6 +49,8 @@ func main() {
 	switch {
 	case name == "modprobe":
 		os.Exit(modprobe(os.Args[1:], os.Stdout, os.Stderr))
+	case name == "shutdown":
+		os.Exit(ask(shutdown(os.Args[1:]), nil, os.Stderr))
 	case ends[name].signal != 0:
 		os.Exit(ask(name, os.Args[1:], os.Stderr))
 	case os.Getpid() != 1:

@@ -96,6 +96,11 @@ func TestEnds(t *testing.T) {
 			t.Errorf("%v: %q", s, e.text)
 		}
 	}
+	for args, want := range map[string]string{"": "poweroff", "-h now": "poweroff", "-r now": "reboot", "now -H": "halt"} {
+		if got := shutdown(strings.Fields(args)); got != want {
+			t.Errorf("shutdown %s: %s, want %s", args, got, want)
+		}
+	}
 	var errb bytes.Buffer
 	if code := ask("poweroff", []string{"-x"}, &errb); code != 2 || !strings.Contains(errb.String(), "Example: poweroff") {
 		t.Errorf("wrong flag: %d %q", code, errb.String())

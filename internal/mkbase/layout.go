@@ -7,7 +7,7 @@ import (
 )
 
 // layoutVersion makes the segment be written again when fill changes.
-const layoutVersion = "1"
+const layoutVersion = "2"
 
 // fill writes the tree. It is a complete small system: with a kernel it boots
 // to a shell.
@@ -31,7 +31,7 @@ func fill(w *cpio.Writer, work string, names []string) error {
 	}
 	steps = append(steps, func() error { return w.Dir("root", 0o700) },
 		func() error { return w.Dir("tmp", 0o1777) }, func() error { return w.Dir("var/tmp", 0o1777) })
-	for _, n := range []string{"modprobe", "reboot", "poweroff", "halt"} {
+	for _, n := range []string{"modprobe", "reboot", "poweroff", "halt", "shutdown"} {
 		steps = append(steps, func() error { return w.Symlink("usr/sbin/"+n, "../../init") })
 	}
 	for _, n := range names {

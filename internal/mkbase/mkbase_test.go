@@ -29,7 +29,7 @@ func TestCommands(t *testing.T) {
 		}
 	}
 	// These are init's own names.
-	for _, own := range []string{"init", "modprobe", "reboot", "poweroff", "halt", "lifeboat"} {
+	for _, own := range []string{"init", "modprobe", "reboot", "poweroff", "halt", "shutdown", "lifeboat"} {
 		if slices.Contains(n, own) {
 			t.Errorf("%s would hide ours", own)
 		}

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -116,7 +117,7 @@ func TestBareBase(t *testing.T) {
 	broken := makePart(t, func(w *cpio.Writer) error { return w.File("usr/bin/lifeboat", 0o755, []byte("not a program")) })
 	m := boot(t, setup{name: "bare", segments: [][]byte{broken}, memory: 256 << 20})
 	m.expect(m.Console(), 0, `plain shell.*\n(.*\n)*\$ $`)
-	m.typeLine(m.Console(), "sh -c 'ls /usr/sbin'; uname -s; mount -t ext4 /dev/none /mnt\n", `halt\nmodprobe\npoweroff\nreboot\nLinux\n`)
+	m.typeLine(m.Console(), "sh -c 'ls /usr/sbin'; uname -s; mount -t ext4 /dev/none /mnt\n", `halt\nmodprobe\npoweroff\nreboot\nshutdown\nLinux\n`)
 	m.typeLine(m.Console(), "cat /run/lifeboat/init.log\n", `worker ended: starting /usr/bin/lifeboat: exec format error`)
 	m.typeLine(m.Console(), "poweroff\n", `Powering off`)
 	if err := m.Wait(m.ctx()); err != nil {
@@ -157,6 +158,23 @@ func TestModprobe(t *testing.T) {
 	if !regexp.MustCompile(`^Y\n[345]\nmodprobe: module nothing-like-it: .*\nstatus 1\n$`).MatchString(out) {
 		t.Errorf("%s", out)
 	}
+}
+
+// A disk that is plugged in later brings its driver with it.
+func TestHotplug(t *testing.T) {
+	m := boot(t, setup{name: "hotplug", slots: 1})
+	m.Hello()
+	if out := m.Sh("grep -c ^nvme /proc/modules || true"); out != "0\n" {
+		t.Fatalf("nvme is loaded before there is a disk: %s", out)
+	}
+	d := qemu.Drive{ID: "late", File: filepath.Join(t.TempDir(), "late.img"), Interface: qemu.NVMe, Serial: "late"}
+	if err := qemu.CreateRaw(d.File, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.AddDrive(m.ctx(), d); err != nil {
+		t.Fatal(err)
+	}
+	m.Sh("until [ -b /dev/nvme0n1 ]; do sleep 0.1; done; [ $(cat /sys/block/nvme0n1/size) = 131072 ]")
 }
 
 // Each way to end leaves the filesystem clean and the data written.

@@ -146,19 +146,6 @@ func TestServiceCountsFailures(t *testing.T) {
 	}
 }
 
-func TestServiceMeantEnd(t *testing.T) {
-	n := 0
-	s := &Service{Name: "svc", Soon: time.Minute, Log: new(lines).f, Once: Exit.OK}
-	s.Start = func(int, int) (*Child, error) {
-		n++
-		return sh(t, fmt.Sprintf("exit %d", 2-n)), nil
-	}
-	s.Run()
-	if n != 2 {
-		t.Errorf("started %d times, want 2", n)
-	}
-}
-
 func TestForeverSurvivesPanic(t *testing.T) {
 	var lg lines
 	done := make(chan struct{})

@@ -38,10 +38,7 @@ type Service struct {
 	Name string
 	// Start starts it for the n-th time, counted from 1. Failures is how
 	// many times in a row it ended badly and soon.
-	Start func(n, failures int) (*Child, error)
-	// Once tells whether an end is meant: then it is not started again. Nil
-	// means that no end is.
-	Once     func(Exit) bool
+	Start    func(n, failures int) (*Child, error)
 	Soon     time.Duration   // a bad end sooner than this after the start is a failure
 	Stopping <-chan struct{} // closed when nothing is to be started any more
 	Log      Log
@@ -53,7 +50,8 @@ const (
 	lastPause  = 5 * time.Second
 )
 
-// Run keeps the service running until Stopping is closed or a meant end.
+// Run keeps the service running until Stopping is closed. There is no end that
+// is meant: whatever a recovery came to, a person may want another.
 func (s *Service) Run() {
 	failures, pause := 0, firstPause
 	for n := 1; !s.stopped(); n++ {
@@ -64,10 +62,6 @@ func (s *Service) Run() {
 		if err == nil {
 			e := c.Wait()
 			how, bad = e.String(), !e.OK()
-			if s.Once != nil && s.Once(e) {
-				s.Log("%s ended: %s", s.Name, how)
-				return
-			}
 		}
 		lived := time.Since(begin)
 		if bad && lived < s.Soon {
