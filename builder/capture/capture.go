@@ -112,7 +112,10 @@ func (h *host) read(ctx context.Context) error {
 		return err
 	})
 	g.Go(func() error {
-		h.g = h.r.Graph()
+		var err error
+		if h.g, err = h.r.Graph(ctx); err != nil {
+			return err
+		}
 		if err := h.r.AddMounts(ctx, h.g); err != nil {
 			return err
 		}

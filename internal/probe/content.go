@@ -24,35 +24,50 @@ var fsReaders = map[string]func(context.Context, run.Runner, string) (*manifest.
 
 const lvmMember = "LVM2_member"
 
-// details reads, at the same time, the tables, the filesystems' parameters
-// and all of LVM.
-func (r *Reading) details(ctx context.Context) error {
+// tables reads the partition tables.
+func (r *Reading) tables(ctx context.Context) error {
 	g := r.group()
-	members := false
 	for name, c := range r.found {
 		d := r.View.Device(name)
-		if c.found == nil {
-			continue
-		}
-		members = members || c.found.Type == lvmMember
-		if c.found.Table == disklabel.GPT || c.found.Table == disklabel.DOS {
+		if c.found != nil && (c.found.Table == disklabel.GPT || c.found.Table == disklabel.DOS) {
 			g.Go(func() error { return r.table(d, c) })
 		}
-		if c.found.Type != "" {
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// details reads, at the same time, the parameters of filesystems and all of
+// LVM.
+func (r *Reading) details(ctx context.Context) error {
+	g := r.group()
+	g.Go(func() error { r.readLVM(ctx); return ctx.Err() })
+	for name, c := range r.found {
+		d := r.View.Device(name)
+		if c.found != nil && c.found.Type != "" {
 			g.Go(func() error { return r.filesystem(ctx, d, c) })
 		}
 	}
-	if members {
-		g.Go(func() error {
-			t := lvm.Tool{Run: r.opt.Run, Host: !r.opt.Rescue}
-			if r.opt.Rescue {
-				t.Devices = r.memberNodes()
-			}
-			r.lvm, r.lvmErr = t.Read(ctx)
-			return ctx.Err()
-		})
-	}
 	return g.Wait()
+}
+
+// readLVM reads all of LVM by one call, once, if there is any. On a host its
+// own configuration says what is a physical volume; in the rescue system
+// there is none, and nobody but us names devices.
+func (r *Reading) readLVM(ctx context.Context) {
+	r.lvmOnce.Do(func() {
+		members := r.memberNodes()
+		if len(members) == 0 {
+			return
+		}
+		t := lvm.Tool{Run: r.opt.Run, Host: !r.opt.Rescue}
+		if r.opt.Rescue {
+			t.Devices = members
+		}
+		r.lvm, r.lvmErr = t.Read(ctx)
+	})
 }
 
 // memberNodes are the device nodes that hold physical volumes.

@@ -66,11 +66,9 @@ func (r *Reading) disk(d *blockdev.Device) manifest.MachineDisk {
 			m.Signatures = append(m.Signatures, g)
 		}
 	}
-	if r.opt.Rescue {
-		claim, err := readClaim(r.View.Node(d), d.Bytes)
-		unread(err)
-		m.Claim = claim
-	}
+	claim, err := readClaim(r.View.Node(d), d.Bytes)
+	unread(err)
+	m.Claim = claim
 	return m
 }
 

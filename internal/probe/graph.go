@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,8 +55,23 @@ type grapher struct {
 	parts map[string]map[int]*item
 }
 
-// Graph builds the storage graph. Mounts are added by AddMounts.
-func (r *Reading) Graph() *Graph {
+// Graph reads what is on the devices in full and builds the storage graph.
+// Mounts are added by AddMounts.
+func (r *Reading) Graph(ctx context.Context) (*Graph, error) {
+	if err := r.details(ctx); err != nil {
+		return nil, err
+	}
+	changed, err := r.changed()
+	if err == nil && changed != "" {
+		err = changedError(changed)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.build(), nil
+}
+
+func (r *Reading) build() *Graph {
 	g := &grapher{r: r, offer: map[string]*item{}, lay: map[string]*item{}, done: map[string]bool{}, pools: map[string]*item{},
 		vgs: map[string]*item{}, lvs: map[string]*item{}, parts: map[string]map[int]*item{}}
 	for _, d := range r.View.Devices {

@@ -101,7 +101,10 @@ func (b *bench) graph() *Graph {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	g := r.Graph()
+	g, err := r.Graph(context.Background())
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	m := &mounter{r: r, g: g, fstab: fstab.Parse(read(b.t, b.root+"/etc/fstab")).Entries(), pseudo: r.pseudoTypes()}
 	if err := m.all(context.Background()); err != nil {
 		b.t.Fatal(err)

@@ -52,6 +52,7 @@ func note(disks []manifest.MachineDisk, names []string, m manifest.Mark) {
 // volumeMarks looks into the logical volumes of groups of which none is
 // active. Only types whose activation writes nothing are touched.
 func (r *Reading) volumeMarks(ctx context.Context, disks []manifest.MachineDisk) {
+	r.readLVM(ctx)
 	if r.lvm == nil {
 		return
 	}

@@ -63,10 +63,11 @@ const parallel = 8
 type Reading struct {
 	View *blockdev.View
 
-	opt    Options
-	found  map[string]*content // by kernel name
-	lvm    *lvm.Report
-	lvmErr error
+	opt     Options
+	found   map[string]*content // by kernel name
+	lvm     *lvm.Report
+	lvmErr  error
+	lvmOnce sync.Once
 
 	sigs   map[string][]manifest.Signature // by node
 	sigErr map[string]error
@@ -107,9 +108,13 @@ func Read(ctx context.Context, opt Options) (*Reading, error) {
 			return r, nil
 		}
 		if try > 0 {
-			return nil, report.Errorf(report.CodeFailed, "try again when the disks are at rest", "block devices changed while they were read: %s", changed)
+			return nil, changedError(changed)
 		}
 	}
+}
+
+func changedError(what string) error {
+	return report.Errorf(report.CodeFailed, "try again when the disks are at rest", "block devices changed while they were read: %s", what)
 }
 
 // Machine reads everything that the planner sees of a machine.
@@ -149,7 +154,7 @@ func (r *Reading) read(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return r.details(ctx)
+	return r.tables(ctx)
 }
 
 func (r *Reading) group() *errgroup.Group {
