@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // sectorUnit is what sysfs counts sizes and starts in, whatever the disk's
@@ -122,6 +123,9 @@ type View struct {
 	btrfs  map[string][]string // filesystem UUID → device names
 	byName map[string]*Device
 	byNo   map[DevNo]*Device
+
+	linksOnce sync.Once
+	links     map[string][]string // last part of a node's path → names below /dev/disk
 }
 
 // errVanished: a device went while it was read.

@@ -92,6 +92,24 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestUdevLinks: names that udev gave are there beside those worked out.
+func TestUdevLinks(t *testing.T) {
+	s := recordedSystem(t, "mixed")
+	dir := filepath.Join(s.Dev, "disk/by-id")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"scsi-made-up": "../../sdd", "scsi-made-up-part1": "../../sdd1"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v := scan(t, s)
+	if got := strings.Join(v.Links(v.Device("sdd")), " "); got != "by-id/scsi-made-up by-path/pci-0000:00:06.0-scsi-0:0:1:0" {
+		t.Error(got)
+	}
+}
+
 // TestIgnored puts the devices beside the recording that must never be read
 // (C09), and a disk whose media is out.
 func TestIgnored(t *testing.T) {

@@ -14,17 +14,9 @@ import (
 // a mapping file by such names works where no udev runs. Partitions get the
 // names of their disk with -partN.
 func (v *View) Links(d *Device) []string {
+	v.linksOnce.Do(v.readLinks)
 	set := map[string]bool{}
-	for _, by := range []string{"by-id", "by-path"} {
-		dir := filepath.Join(v.System.Dev, "disk", by)
-		entries, _ := os.ReadDir(dir)
-		for _, e := range entries {
-			if linkBase(dir, e.Name()) == filepath.Base(d.Name) {
-				set[by+"/"+e.Name()] = true
-			}
-		}
-	}
-	for _, l := range v.derived(d) {
+	for _, l := range append(v.derived(d), v.links[filepath.Base(d.Name)]...) {
 		set[l] = true
 	}
 	out := make([]string, 0, len(set))
@@ -33,6 +25,19 @@ func (v *View) Links(d *Device) []string {
 	}
 	sort.Strings(out)
 	return out
+}
+
+// readLinks reads the names that udev gave, by what they lead to.
+func (v *View) readLinks() {
+	v.links = map[string][]string{}
+	for _, by := range []string{"by-id", "by-path"} {
+		dir := filepath.Join(v.System.Dev, "disk", by)
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			to := linkBase(dir, e.Name())
+			v.links[to] = append(v.links[to], by+"/"+e.Name())
+		}
+	}
 }
 
 func (v *View) derived(d *Device) []string {
