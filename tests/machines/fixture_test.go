@@ -1,0 +1,162 @@
+//go:build machines
+
+package machines
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"lifeboat/backup"
+	"lifeboat/drill/qemu"
+	"lifeboat/tests/lab"
+)
+
+// product is what `make` builds.
+const product = "../../build/lifeboat"
+
+// storeAt is where guests find the archive server of the test.
+const storeAt = "10.0.2.100:8080"
+
+// made is a server that backed itself up with the lifeboat of this tree.
+type made struct {
+	lab    *lab.Lab
+	source *lab.Source
+	iso    string // the image that it made
+	store  string // directory of the archive server
+	disk   string // the server's disk after it was shut down
+	log    string // what mkbackup printed
+}
+
+var fixture struct {
+	sync.Mutex
+	m *made
+}
+
+// recoveryFixture lets the laboratory's server back itself up, once for all
+// scenarios. It is kept beside the other fixtures, named by the program and
+// the source that it was made with.
+func recoveryFixture(ctx context.Context, t *testing.T) *made {
+	t.Helper()
+	fixture.Lock()
+	defer fixture.Unlock()
+	if fixture.m != nil {
+		return fixture.m
+	}
+	l, s := source(ctx, t)
+	key := sha256.New()
+	f, err := os.Open(product)
+	if err != nil {
+		t.Fatalf("%v; run make", err)
+	}
+	defer f.Close()
+	if _, err := io.Copy(key, f); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(key, filepath.Base(filepath.Dir(s.Disk)))
+	dir := filepath.Join(l.Dir, "backup-"+hex.EncodeToString(key.Sum(nil))[:16])
+	m := &made{lab: l, source: s, iso: filepath.Join(dir, "image.iso"), store: filepath.Join(dir, "store"),
+		disk: filepath.Join(dir, "disk.raw"), log: filepath.Join(dir, "mkbackup.log")}
+	if _, err := os.Stat(filepath.Join(dir, "done")); err != nil {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(m.store, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		m.backUp(ctx, t)
+		if err := os.WriteFile(filepath.Join(dir, "done"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fixture.m = m
+	return m
+}
+
+// serve runs an archive server on a directory and returns its address.
+func serve(t *testing.T, dir string) string {
+	t.Helper()
+	srv, err := backup.NewServer(dir, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: srv, ReadHeaderTimeout: time.Minute}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	return l.Addr().String()
+}
+
+// backUp boots a copy of the source and runs `lifeboat mkbackup` in it.
+func (m *made) backUp(ctx context.Context, t *testing.T) {
+	t.Helper()
+	phase := phases(t)
+	if err := m.source.Copy(ctx, m.disk); err != nil {
+		t.Fatal(err)
+	}
+	addr := serve(t, m.store)
+	vm, err := lab.Start(ctx, qemu.Config{Name: "source", Memory: 1 << 30, NoReboot: true,
+		Drives: []qemu.Drive{{File: m.disk, Interface: qemu.Virtio}},
+		NICs:   []qemu.NIC{{Services: []qemu.GuestService{{Address: storeAt, To: addr}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Kill()
+	if err := vm.Agent(ctx); err != nil {
+		t.Fatal(err)
+	}
+	phase("the server started")
+	conf := filepath.Join(t.TempDir(), "lifeboat.yaml")
+	if err := os.WriteFile(conf, []byte("backup: {url: \"http://"+storeAt+"\"}\nrecover: {mode: auto}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		vm.Put(ctx, product, "/usr/local/sbin/lifeboat", 0o755),
+		inGuest(ctx, vm, "mkdir -p /etc/lifeboat"),
+		vm.Put(ctx, conf, "/etc/lifeboat/lifeboat.yaml", 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	log, err := os.Create(m.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	code, err := vm.Stream(ctx, "lifeboat mkbackup", log, log)
+	if err != nil || code != 0 {
+		text, _ := os.ReadFile(m.log)
+		t.Fatalf("lifeboat mkbackup: exit code %d, %v\n%s", code, err, text)
+	}
+	phase("lifeboat mkbackup")
+	res, err := vm.Run(ctx, "echo /var/lib/lifeboat/output/*.iso")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := vm.Get(ctx, strings.TrimSpace(string(res.Stdout)), m.iso); err != nil {
+		t.Fatal(err)
+	}
+	if err := vm.PowerOff(ctx); err != nil {
+		t.Fatal(err)
+	}
+	phase("the image fetched, the server shut down")
+}
+
+func inGuest(ctx context.Context, vm *lab.Machine, script string) error {
+	_, err := vm.Run(ctx, script)
+	return err
+}
