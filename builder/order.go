@@ -2,7 +2,6 @@ package builder
 
 import (
 	"fmt"
-	"path"
 	"strings"
 	"time"
 
@@ -36,13 +35,10 @@ func (b *build) makeOrder() handoff.Order {
 	if c.Backup.TokenFile != "" {
 		o.Backup.TokenFile = backupTokenInImage
 	}
-	if c.Recover.Mapping != "" {
-		o.Mapping = c.Recover.Mapping
-		if !strings.Contains(o.Mapping, "://") {
-			o.Mapping = mappingInImage
-		}
+	if o.Mapping = c.Recover.Mapping; localFile(o.Mapping) != "" {
+		o.Mapping = mappingInImage
 	}
-	if c.SSH.AuthorizedKeys != "" {
+	if o.SSH = c.SSH.AuthorizedKeys; localFile(o.SSH) != "" {
 		o.SSH = sshKeysInImage
 	}
 	if why := b.uncovered(); why != "" {
@@ -83,7 +79,7 @@ func (b *build) uncovered() string {
 	return why
 }
 
-// secretFiles packs the files that the order points to. Each is packed
+// orderFiles packs the files that the order points to. Each is packed
 // because the configuration names it, and readable by root only.
 func (b *build) orderFiles() error {
 	c := b.o.Config
@@ -91,7 +87,7 @@ func (b *build) orderFiles() error {
 		{c.Backup.TokenFile, backupTokenInImage, "backup.token_file"},
 		{c.Server.TokenFile, serverTokenInImage, "server.token_file"},
 		{c.Backup.CAFile, backupCAInImage, "backup.ca_file"},
-		{c.SSH.AuthorizedKeys, sshKeysInImage, "ssh.authorized_keys"},
+		{localFile(c.SSH.AuthorizedKeys), sshKeysInImage, "ssh.authorized_keys"},
 		{localFile(c.Recover.Mapping), mappingInImage, "recover.mapping"},
 	} {
 		if f.from == "" {
@@ -108,8 +104,10 @@ func (b *build) orderFiles() error {
 	return nil
 }
 
+// localFile is a path of this host; "" for an address, which the rescue
+// system reads by itself.
 func localFile(s string) string {
-	if strings.Contains(s, "://") || !path.IsAbs(s) {
+	if strings.Contains(s, "://") {
 		return ""
 	}
 	return s
