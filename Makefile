@@ -24,6 +24,12 @@ setup:
 demo: setup all
 	@$(GO) run ./tests/demo build/lifeboat build/demo
 
+# Measures beside GNU tar and ReaR what the design has bars for; takes long.
+# Parts by name: make bench BENCH="archive rescue"
+bench: setup all
+	@$(GO) build $(GOFLAGS_BUILD) -o build/bench/pack ./tests/bench/pack
+	@$(GO) run ./tests/bench build/lifeboat build/bench/pack build/bench $(BENCH)
+
 # Everything that CI runs.
 test: setup all test-unit test-root test-kernel test-machines
 
