@@ -253,19 +253,11 @@ func TestKernelWithoutZstd(t *testing.T) {
 	v := hostKernel(t)
 	root := t.TempDir()
 	upper, work, merged := filepath.Join(root, "upper"), filepath.Join(root, "work"), filepath.Join(root, "merged")
-	for _, d := range []string{filepath.Join(upper, "boot"), work, merged} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
+	// The upper folder of an overlay may not lie on an overlay.
+	if err := syscall.Mount("upper", root, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
 	}
-	mem := func(p string) {
-		if err := syscall.Mount("t", p, "tmpfs", 0, ""); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { syscall.Unmount(p, syscall.MNT_DETACH) })
-	}
-	// An overlay's upper folder may not lie on an overlay.
-	mem(root)
+	t.Cleanup(func() { syscall.Unmount(root, syscall.MNT_DETACH) })
 	for _, d := range []string{filepath.Join(upper, "boot"), work, merged} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -195,5 +196,67 @@ func TestCellIsClosed(t *testing.T) {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil || strings.Contains(string(mounts), dir) {
 		t.Errorf("the mount is seen outside: %v", err)
+	}
+}
+
+// overlayRoot is this host as a tree that may be changed.
+func overlayRoot(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	mount := func(src, at, kind, opts string) {
+		if err := syscall.Mount(src, at, kind, 0, opts); err != nil {
+			t.Fatalf("mount %s on %s: %v", kind, at, err)
+		}
+		t.Cleanup(func() {
+			if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	// The upper folder of an overlay may not lie on an overlay.
+	mount("upper", dir, "tmpfs", "")
+	for _, d := range []string{"upper", "work", "root"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := filepath.Join(dir, "root")
+	mount("overlay", root, "overlay", "lowerdir=/,upperdir="+dir+"/upper,workdir="+dir+"/work")
+	return root
+}
+
+// TestVerifyLdConf moves bash's library to a folder that only ld.so.conf
+// names: the real loader must find it in the image, which has no cache.
+func TestVerifyLdConf(t *testing.T) {
+	root := overlayRoot(t)
+	moved, err := filepath.Glob(root + "/usr/lib/*/libtinfo.so.6*")
+	if err != nil || len(moved) < 2 {
+		t.Fatalf("libtinfo of this host: %v, %v", moved, err)
+	}
+	vendor := filepath.Join(root, "opt/vendor/lib")
+	if err := os.MkdirAll(vendor, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range moved {
+		if err := os.Rename(f, filepath.Join(vendor, filepath.Base(f))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, root, "etc/ld.so.conf.d/vendor.conf", []byte("/opt/vendor/lib\n"))
+	for _, whole := range []bool{true, false} {
+		p := newPacker(t, root)
+		if err := p.Program("bash", "bash"); err != nil {
+			t.Fatal(err)
+		}
+		if !whole {
+			delete(p.Tree.entries, strings.TrimPrefix(p.libDir, "/")+"/libtinfo.so.6")
+		}
+		_, err := p.Verify(context.Background(), run.Exec{}, nil, t.TempDir())
+		if whole && err != nil {
+			t.Errorf("the library is there and not found: %v", err)
+		}
+		if !whole && (err == nil || !strings.Contains(err.Error(), "on this host it is /opt/vendor/lib/libtinfo.so.6")) {
+			t.Errorf("without the link in the loader's own folder: %v", err)
+		}
 	}
 }
