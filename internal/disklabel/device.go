@@ -91,7 +91,7 @@ func (l *Label) Commit(ctx context.Context, dev string) (map[int]string, error) 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dev, err)
 	}
-	if err := dropPartitions(f); err != nil {
+	if err := dropPartitions(ctx, f); err != nil {
 		return nil, err
 	}
 	for _, r := range runs {
@@ -115,7 +115,7 @@ func Forget(ctx context.Context, dev string) error {
 		return err
 	}
 	defer f.Close()
-	return dropPartitions(f)
+	return dropPartitions(ctx, f)
 }
 
 // hold opens the disk exclusively and locks it: udev leaves a locked disk
@@ -215,17 +215,33 @@ func kernelPartOf(dir string) (kernelPart, int, error) {
 	return p, int(v[0]), nil
 }
 
-// dropPartitions removes the kernel's partitions, highest first: logical ones
-// before the extended.
-func dropPartitions(f *os.File) error {
+// looking is how long a program that only looks at a partition is waited for.
+const looking = 5 * time.Second
+
+// dropPartitions removes the kernel's partitions. When one is in use, those
+// already removed come back.
+func dropPartitions(ctx context.Context, f *os.File) error {
+	ctx, cancel := context.WithTimeout(ctx, looking)
+	defer cancel()
 	parts, err := kernelParts(f)
 	if err != nil {
 		return err
 	}
 	for n, p := range parts {
-		if err := blkpg(f, unix.BLKPG_DEL_PARTITION, n, 0, 0); err != nil && !errors.Is(err, unix.ENXIO) {
-			return fmt.Errorf("remove partition %d (%s) of %s from the kernel: %w", n, p.name, f.Name(), err)
+		err := poll(ctx, func() (bool, error) {
+			err := blkpg(f, unix.BLKPG_DEL_PARTITION, n, 0, 0)
+			return err == nil || !errors.Is(err, unix.EBUSY), err
+		})
+		if now, err2 := kernelParts(f); err == nil && err2 == nil && now[n].size == 0 {
+			continue
 		}
+		for m, q := range parts {
+			_ = blkpg(f, unix.BLKPG_ADD_PARTITION, m, q.start, q.size) // those still there refuse
+		}
+		if err == nil {
+			err = errors.New("it stays")
+		}
+		return fmt.Errorf("remove partition %d (%s) of %s from the kernel: %w", n, p.name, f.Name(), err)
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func (s *Storage) release(ctx context.Context, st plan.Step, _ func(int64, int64
 	if err := s.checkShared(v, d, a); err != nil {
 		return err
 	}
-	if err := s.releaseMounts(ctx, v, d); err != nil {
+	if err := s.releaseMounts(ctx, d); err != nil {
 		return err
 	}
 	return s.releaseDevices(ctx, d.Name)
@@ -166,7 +166,19 @@ func (s *Storage) lvmLabel(v *blockdev.View, d *blockdev.Device) *lvm.Label {
 
 // releaseMounts unmounts, last mounted first, what Lifeboat itself mounted
 // from the disk. Anything else that is mounted is somebody's.
-func (s *Storage) releaseMounts(ctx context.Context, v *blockdev.View, d *blockdev.Device) error {
+func (s *Storage) releaseMounts(ctx context.Context, d *blockdev.Device) error {
+	// The tree of the target is taken down as a whole: mounts from other disks
+	// lie within it.
+	if err := s.Unmount(ctx); err != nil {
+		return err
+	}
+	v, err := s.system.Scan()
+	if err != nil {
+		return err
+	}
+	if d = v.Device(d.Name); d == nil {
+		return errors.New("the disk is gone")
+	}
 	devices := above(v, d)
 	on := func(list []*blockdev.Device) bool {
 		return slices.ContainsFunc(list, func(o *blockdev.Device) bool { return slices.Contains(devices, o) })
@@ -197,7 +209,7 @@ func (s *Storage) releaseMounts(ctx context.Context, v *blockdev.View, d *blockd
 
 // ours tells whether Lifeboat made a mount.
 func (s *Storage) ours(path string) bool {
-	return slices.ContainsFunc(append([]string{s.Root}, s.Own...), func(dir string) bool { return blockdev.Under(path, dir) })
+	return slices.ContainsFunc(s.Own, func(dir string) bool { return blockdev.Under(path, dir) })
 }
 
 // releaseDevices removes what stands on the disk, topmost first, until only

@@ -254,7 +254,8 @@ func (s *Storage) vgOf(n *manifest.Node) (*manifest.Node, error) {
 	return nil, fmt.Errorf("%s stands on no volume group", n.ID)
 }
 
-// probeOptions reads the machine as the planner saw it.
+// probeOptions reads the disks as the planner saw them. Without Rescue, for
+// nothing else is asked, and no root on a disk is mounted to look for marks.
 func (s *Storage) probeOptions() probe.Options {
-	return probe.Options{Run: s.Run, System: s.system, Rescue: true, Medium: s.Medium, Backup: s.Backup, OpenedMounts: append([]string{s.Root}, s.Own...)}
+	return probe.Options{Run: s.Run, System: s.system, Medium: s.Medium, Backup: s.Backup, OpenedMounts: append([]string{s.Root}, s.Own...)}
 }
