@@ -142,6 +142,7 @@ func (b *builder) makeEFI() ([]byte, error) {
 	}
 	m := b.spec.Menu
 	files[loaders.GrubCDPrefix+"/grub.cfg"] = []byte(m.Stub())
+	files[loaders.MediumMark] = []byte(m.BuildID + "\n")
 	h := sha256.Sum256([]byte(m.BuildID))
 	return efiImage(b.dir, files, binary.LittleEndian.Uint32(h[:]), m.Built)
 }

@@ -3,6 +3,7 @@ package loaders
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,9 @@ type Menu struct {
 	Default  Entry         // "" is Local
 	Timeout  time.Duration // until the default starts; below zero: never
 	MenuOnly bool          // no automatic entry: something of this host would be lost
+	// LocalLoaders are the host's own loaders on its ESP, such as
+	// "/EFI/debian/shimx64.efi"; usual ones are tried after them.
+	LocalLoaders []string
 }
 
 // Where the kernel and its initramfs lie on a medium.
@@ -61,7 +65,7 @@ func (m Menu) Check() error {
 	if !regexp.MustCompile(`^[0-9A-Za-z-]{4,64}$`).MatchString(m.BuildID) {
 		return fmt.Errorf("build id %q: use 4 to 64 letters, digits and dashes", m.BuildID)
 	}
-	for name, v := range map[string]string{"host": m.Host, "kernel version": m.Kernel, "kernel arguments": m.Cmdline, "console": strings.Join(m.Consoles, " ")} {
+	for name, v := range map[string]string{"local loaders": strings.Join(m.LocalLoaders, " "), "host": m.Host, "kernel version": m.Kernel, "kernel arguments": m.Cmdline, "console": strings.Join(m.Consoles, " ")} {
 		if i := strings.IndexFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
 			return fmt.Errorf("boot menu: the %s %q holds a control character", name, v)
 		}
@@ -96,7 +100,7 @@ func (m Menu) Config() string {
 		timeout = -1
 	}
 	fmt.Fprintf(&b, "set default=%s\nset timeout=%d\nset timeout_style=menu\n\n", def, timeout)
-	b.WriteString("menuentry " + quote("Start this machine's local disk") + " --id local --hotkey l {\n" + localBody + "}\n")
+	b.WriteString("menuentry " + quote("Start this machine's local disk") + " --id local --hotkey l {\n" + m.local() + "}\n")
 	if !m.MenuOnly {
 		m.entry(&b, Auto, "a", "Recover %s automatically", handoff.Auto)
 	}
@@ -105,10 +109,35 @@ func (m Menu) Config() string {
 	return b.String()
 }
 
-// localBody starts the installed system. UEFI firmware knows best what comes
-// next. A BIOS only has numbers: the first disk that is not this medium, which
-// must look like the first one to old boot code.
+// MediumMark is a file in a medium's EFI image that keeps Local from starting
+// the medium again.
+const MediumMark = "/lifeboat/medium"
+
+// usualLoaders are what distributions install, and what firmware falls back to.
+var usualLoaders = []string{
+	"/EFI/debian/shimx64.efi", "/EFI/ubuntu/shimx64.efi", "/EFI/redhat/shimx64.efi", "/EFI/rocky/shimx64.efi",
+	"/EFI/almalinux/shimx64.efi", "/EFI/centos/shimx64.efi", "/EFI/fedora/shimx64.efi", "/EFI/sles/shim.efi",
+	"/EFI/opensuse/shim.efi", "/EFI/debian/grubx64.efi", "/EFI/ubuntu/grubx64.efi", "/EFI/systemd/systemd-bootx64.efi",
+	"/EFI/Microsoft/Boot/bootmgfw.efi", "/EFI/BOOT/BOOTX64.EFI",
+}
+
+// localBody starts the installed system. In UEFI its loader is looked for:
+// leaving GRUB would end in the setup of many firmwares, with nobody there. A
+// BIOS only has numbers: the first disk that is not this medium, which must
+// look like the first one to old boot code.
 const localBody = `  if [ "$grub_platform" = efi ]; then
+    for file in %s; do
+      for esp in (hd*,*); do
+        if [ -e $esp$file ]; then
+          if [ ! -e $esp%s ]; then
+            echo "Starting $esp$file ..."
+            if chainloader $esp$file; then
+              boot
+            fi
+          fi
+        fi
+      done
+    done
     exit
   elif [ "$root" = hd0 ]; then
     drivemap -s (hd0) (hd1)
@@ -121,6 +150,17 @@ const localBody = `  if [ "$grub_platform" = efi ]; then
     boot
   fi
 `
+
+// local is the body of the first entry.
+func (m Menu) local() string {
+	var files []string
+	for _, f := range append(slices.Clone(m.LocalLoaders), usualLoaders...) {
+		if f = quote(f); !slices.Contains(files, f) {
+			files = append(files, f)
+		}
+	}
+	return fmt.Sprintf(localBody, strings.Join(files, " "), MediumMark)
+}
 
 func (m Menu) entry(b *strings.Builder, id Entry, key, title, mode string) {
 	words := []string{"rootfstype=ramfs"}

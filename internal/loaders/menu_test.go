@@ -36,6 +36,11 @@ func TestMenuConfig(t *testing.T) {
 	if strings.Contains(c, "insmod") {
 		t.Error("modules cannot be loaded under Secure Boot")
 	}
+	own := menu()
+	own.LocalLoaders = []string{"/EFI/My Own/load.efi", "/EFI/ubuntu/shimx64.efi"}
+	if c := own.Config(); !strings.Contains(c, "in '/EFI/My Own/load.efi' /EFI/ubuntu/shimx64.efi /EFI/debian/shimx64.efi") {
+		t.Errorf("the host's own loaders do not come first:\n%s", c)
+	}
 	only := menu()
 	only.MenuOnly = true
 	if c := only.Config(); strings.Contains(c, "lifeboat.recover=auto") || strings.Contains(c, "automatically") {
