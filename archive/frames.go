@@ -164,24 +164,6 @@ func (u *unpacker) unpack(stored []byte, tar int) ([]byte, error) {
 	return raw, nil
 }
 
-// one reads and unpacks a single frame.
-func (a *Archive) one(i int) ([]byte, error) {
-	b := make([]byte, a.x.rows[i].stored)
-	if err := a.load(i, b); err != nil {
-		return nil, err
-	}
-	u, err := newUnpacker()
-	if err != nil {
-		return nil, err
-	}
-	defer u.dec.Close()
-	raw, err := u.unpack(b, a.x.rows[i].tar)
-	if err != nil {
-		return nil, a.frameError(i, err)
-	}
-	return raw, nil
-}
-
 // rowsOf lists the frames of the given kinds in file order.
 func (a *Archive) rowsOf(kinds ...Kind) []int {
 	var list []int

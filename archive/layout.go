@@ -15,8 +15,7 @@ const (
 	version = 1
 
 	skipMagic  = 0x184D2A5B // a zstd skippable frame; the other fifteen are not ours
-	zstdMagic  = 0xFD2FB528
-	skipHeader = 8 // magic, length
+	skipHeader = 8          // magic, length
 
 	headTag   = "LIFEBOAT"
 	prefixTag = "LBpf"
