@@ -265,8 +265,26 @@ func (p *placer) directories(row int, raw []byte) error {
 		if err != nil {
 			return p.judge(e.Path, err)
 		}
+		if p.covered(row, e.Path, d) {
+			return nil
+		}
 		return p.judge(e.Path, p.setMeta(d.fd, e, nil))
 	})
+}
+
+// covered tells whether a directory of one mount is hidden in the target by another
+// filesystem that is mounted on it. What is seen there is the other's top, which has an
+// entry of its own; the hidden one had its metadata before it was mounted on.
+func (p *placer) covered(row int, path string, d *dir) bool {
+	if path == "/" || path == p.a.x.mounts[p.a.x.rows[row].mount].Path {
+		return false
+	}
+	up, _, err := p.parent(path, false)
+	if err != nil {
+		return false
+	}
+	var here, above unix.Stat_t
+	return unix.Fstat(d.fd, &here) == nil && unix.Fstat(up.fd, &above) == nil && here.Dev != above.Dev
 }
 
 // lateFlags sets immutable and append-only, which forbid everything else.
@@ -279,6 +297,11 @@ func (p *placer) lateFlags(row int, raw []byte) error {
 		to, ok := p.sel.want(e)
 		if !ok {
 			return nil
+		}
+		if e.Type == '5' {
+			if d, err := p.dir(to, false); err == nil && p.covered(row, to, d) {
+				return nil
+			}
 		}
 		fd, err := p.openForFlags(to, e.Type == '5')
 		if err == nil {

@@ -8,9 +8,6 @@ import (
 	"fmt"
 	"os"
 	"sort"
-	"strconv"
-
-	"golang.org/x/sys/unix"
 
 	"lifeboat/internal/sysroot"
 	"lifeboat/manifest"
@@ -47,7 +44,7 @@ func Points(root string, m *manifest.Manifest, target *manifest.Storage) (made [
 	}
 	for _, mt := range target.Mounts {
 		if mt.Backup == manifest.ScopeNone && mt.Path != "none" {
-			if err := dress(fs, string(mt.Path), mt.Top); err != nil {
+			if err := fs.Dress(string(mt.Path), mt.Top); err != nil {
 				return made, err
 			}
 		}
@@ -73,37 +70,7 @@ func point(fs *sysroot.Root, d manifest.Dir) (bool, error) {
 		if err := fs.MkdirAll(name, 0o755); err != nil {
 			return false, fmt.Errorf("make the directory %s: %w", d.Path, err)
 		}
-		return true, dress(fs, name, d.Inode)
+		return true, fs.Dress(name, d.Inode)
 	}
 	return false, nil // a file that is bind-mounted over: the backup holds it
-}
-
-// dress gives a directory its owner, mode and attributes, in the order that
-// keeps special bits.
-func dress(fs *sysroot.Root, name string, i manifest.Inode) error {
-	if i.Mode == "" {
-		return nil
-	}
-	mode, err := strconv.ParseUint(i.Mode, 8, 32)
-	if err != nil {
-		return fmt.Errorf("mode %q of %s is not octal", i.Mode, name)
-	}
-	d, err := fs.OpenDir(name, 0)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", name, err)
-	}
-	defer d.Close()
-	if err := unix.Fchown(d.FD(), int(i.UID), int(i.GID)); err != nil {
-		return fmt.Errorf("give %s its owner: %w", name, err)
-	}
-	for k, v := range i.Xattrs {
-		// Labels of a system that this kernel does not enforce may be refused.
-		if err := unix.Fsetxattr(d.FD(), k, v, 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
-			return fmt.Errorf("give %s its attribute %s: %w", name, k, err)
-		}
-	}
-	if err := unix.Fchmod(d.FD(), uint32(mode)); err != nil {
-		return fmt.Errorf("give %s its mode: %w", name, err)
-	}
-	return nil
 }

@@ -48,7 +48,7 @@ func (s *Storage) mount(ctx context.Context, st plan.Step, _ func(int64, int64))
 	if err != nil {
 		return err
 	}
-	point, err := s.mountPoint(string(at))
+	point, err := s.mountPoint(string(at), s.Plan.Target.Mounts[i].Point)
 	if err != nil {
 		return fmt.Errorf("make the mount point %s: %w", at, err)
 	}
@@ -64,7 +64,7 @@ func (s *Storage) mount(ctx context.Context, st plan.Step, _ func(int64, int64))
 
 // mountPoint opens the directory that is mounted upon, making it below the
 // root of the target: no link inside the restored tree leads out.
-func (s *Storage) mountPoint(at string) (*os.File, error) {
+func (s *Storage) mountPoint(at string, look manifest.Inode) (*os.File, error) {
 	if at == "/" {
 		if err := os.MkdirAll(s.Root, 0o755); err != nil {
 			return nil, err
@@ -76,8 +76,14 @@ func (s *Storage) mountPoint(at string) (*os.File, error) {
 		return nil, err
 	}
 	defer root.Close()
-	if err := root.MkdirAll(at, 0o755); err != nil {
-		return nil, err
+	if !root.Exists(at) {
+		if err := root.MkdirAll(at, 0o755); err != nil {
+			return nil, err
+		}
+		// What will be hidden by the mount gets its owner and mode now.
+		if err := root.Dress(at, look); err != nil {
+			return nil, err
+		}
 	}
 	return root.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY, 0)
 }
