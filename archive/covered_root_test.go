@@ -19,7 +19,7 @@ func TestCoveredDirectory(t *testing.T) {
 	below := filepath.Join(src, "boot")
 	for _, err := range []error{
 		os.Mkdir(below, 0o700), unix.Setxattr(below, "trusted.below", []byte("x"), 0), os.Chown(below, 7, 7),
-		os.WriteFile(filepath.Join(boot, "kernel"), []byte("k"), 0o600), os.Chmod(boot, 0o2755), unix.Setxattr(boot, "trusted.top", []byte("y"), 0),
+		os.WriteFile(filepath.Join(boot, "kernel"), []byte("k"), 0o600), unix.Chmod(boot, 0o2755), unix.Setxattr(boot, "trusted.top", []byte("y"), 0),
 	} {
 		if err != nil {
 			t.Fatal(err)

@@ -4,7 +4,10 @@ package machines
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +38,7 @@ func TestRecovery(t *testing.T) {
 		rest, unused := ds.Except(allowed...)
 		if len(rest) > 0 {
 			t.Errorf("the restored disk differs from the server's:\n%v", rest)
+			keepDifferences(t, rest)
 		}
 		for _, a := range unused {
 			t.Logf("an allowed difference did not occur: %+v", a)
@@ -64,6 +68,18 @@ func TestRecovery(t *testing.T) {
 	}
 	keepShots(t, res)
 	t.Logf("phases of the recovery: %+v", res.Recovery.Phases)
+}
+
+// keepDifferences writes all of them where people find them.
+func keepDifferences(t *testing.T, ds lab.Differences) {
+	t.Helper()
+	var b strings.Builder
+	for _, d := range ds {
+		fmt.Fprintln(&b, d)
+	}
+	if err := os.WriteFile("../../build/machines/differences.txt", []byte(b.String()), 0o644); err != nil {
+		t.Log(err)
+	}
 }
 
 // keepShots puts pictures where people find them after the test.
