@@ -99,6 +99,9 @@ func (w *walk) module(name string) error {
 			w.built[name] = true
 			return nil
 		}
+		if p := w.s.outside[name]; p != "" {
+			return w.fail(name, fmt.Errorf("module %s lies outside the module folder, in %.200s; it is not packed", name, p))
+		}
 		return w.fail(name, fmt.Errorf("module %s is needed but not listed in modules.dep; run depmod for this kernel", name))
 	}
 	if w.s.statErr != nil {

@@ -45,6 +45,7 @@ type Set struct {
 	mods    map[string]*Module
 	order   []string // names in the order of modules.dep
 	builtin map[string]bool
+	outside map[string]string // modules elsewhere on the host: name → path
 	soft    map[string]Soft
 	weak    map[string][]string
 
@@ -123,7 +124,7 @@ func Open(dir string) (*Set, error) {
 // New makes a Set of raw index files, such as those found inside an
 // initramfs.
 func New(f Files) (*Set, error) {
-	s := &Set{mods: map[string]*Module{}, builtin: map[string]bool{}, raw: f}
+	s := &Set{mods: map[string]*Module{}, builtin: map[string]bool{}, outside: map[string]string{}, raw: f}
 	if err := s.parseDep(string(f.Dep)); err != nil {
 		return nil, err
 	}
@@ -166,8 +167,11 @@ func (s *Set) parseDep(text string) error {
 		if !ok || !isMod {
 			return fmt.Errorf("modules.dep line %d: %.60q is not \"file.ko: needed files\"", n, line)
 		}
-		if err := cleanPath(p); err != nil {
-			return fmt.Errorf("modules.dep line %d: %w", n, err)
+		// depmod's "external" folders: such modules are of no use in another
+		// root, and no reason to refuse all others.
+		if !fs.ValidPath(p) {
+			s.outside[name] = p
+			continue
 		}
 		if s.mods[name] != nil {
 			continue // depmod lists the preferred file first
@@ -182,15 +186,6 @@ func (s *Set) parseDep(text string) error {
 		}
 		s.mods[name] = m
 		s.order = append(s.order, name)
-	}
-	return nil
-}
-
-// cleanPath refuses paths that lead out of the module folder. Absolute ones
-// are what depmod writes for modules outside it; we cannot pack those.
-func cleanPath(p string) error {
-	if !fs.ValidPath(p) {
-		return fmt.Errorf("path %.80q leads out of the module folder", p)
 	}
 	return nil
 }

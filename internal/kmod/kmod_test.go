@@ -189,7 +189,7 @@ func TestClosureFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put("modules.dep", "k/top.ko.zst: k/mid-dle.ko.xz k/base.ko\nk/mid-dle.ko.xz: k/base.ko\nk/base.ko:\nk/alone.ko: k/unlisted.ko\nk/soft.ko:\nk/user.ko:\n")
+	put("modules.dep", "k/top.ko.zst: k/mid-dle.ko.xz k/base.ko\nk/mid-dle.ko.xz: k/base.ko\nk/base.ko:\nk/alone.ko: k/unlisted.ko\n/opt/drv/far.ko:\nk/near.ko: /opt/drv/far.ko\n../up.ko:\nk/soft.ko:\nk/user.ko:\n")
 	put("modules.softdep", "softdep user pre: soft post: base\nsoftdep base pre: user\n")
 	put("modules.weakdep", "weakdep user mid-dle\n")
 	for _, f := range []string{"top.ko.zst", "base.ko", "alone.ko", "user.ko"} {
@@ -206,6 +206,10 @@ func TestClosureFaults(t *testing.T) {
 	_, err = s.Closure([]string{"alone"}, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "unlisted") {
 		t.Errorf("needed but not listed: %v", err)
+	}
+	put("k/near.ko", "x")
+	if _, err = s.Closure([]string{"near"}, nil, nil); err == nil || !strings.Contains(err.Error(), "/opt/drv/far.ko") {
+		t.Errorf("needed but elsewhere: %v", err)
 	}
 	// The circle of soft dependencies ends, the absent ones are listed.
 	c, err := s.Closure([]string{"user"}, nil, nil)
