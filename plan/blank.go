@@ -59,10 +59,11 @@ func (k *maker) reject(f *finder, c *manifest.Node, j int, taken map[int]manifes
 	if f.shared(j) {
 		no(report.CodeDiskMissing, "another disk has the same WWN")
 	}
+	// What carries the backup, or is mounted, is never blank: to say so as well
+	// would hide the reason that counts.
 	if p, _ := k.protection(d); p != "" {
 		no(report.CodeDiskProtected, "%s", p)
-	}
-	if !d.Blank() {
+	} else if !d.Blank() {
 		no(report.CodeDiskNotBlank, "%s", contents(d))
 	}
 	if plugged(d.Disk) && !plugged(*c.Disk) {

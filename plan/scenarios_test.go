@@ -134,6 +134,7 @@ var scenarios = []scenario{
 		change: func(in *Input) { in.Policy.Unprotect = []string{"OLD-1"} }, refuse: []string{report.CodeDiskProtected}},
 	{name: "only-large-disk-holds-backup", host: biosHost, disks: disks(protected(blank("BK-1", 500*gib), manifest.ProtectBackup, "/backup/alpha.lba", "/backup", "dm-0", "sda1", "sda"), blank("", 4*gib)),
 		refuse: []string{report.CodeDiskProtected}},
+	{name: "backup-on-only-disk", host: biosHost, disks: disks(backupDisk, blank("", 4*gib)), refuse: []string{report.CodeDiskProtected}},
 	{name: "backup-on-mapped-disk", host: biosHost, disks: disks(backupDisk), change: mapTo("OLD-1", "BK-1"), refuse: []string{report.CodeDiskProtected}},
 	{name: "not-blank", host: biosHost, disks: disks(full(blank("NEW-1", 10*gib))), refuse: []string{report.CodeDiskNotBlank}},
 	{name: "unread", host: biosHost, disks: disks(with(blank("NEW-1", 10*gib), func(d *manifest.MachineDisk) { d.Unread = "input/output error" })), refuse: []string{report.CodeDiskNotBlank}},
