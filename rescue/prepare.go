@@ -160,8 +160,8 @@ func isHTTP(u string) bool {
 }
 
 // network brings the network up when the backup needs it.
-func (w *Worker) network(ctx context.Context) (*netup.Up, error) {
-	u, err := url.Parse(w.Order.Backup.URL)
+func (w *Worker) network(ctx context.Context, backup string) (*netup.Up, error) {
+	u, err := url.Parse(backup)
 	if err != nil || u.Host == "" {
 		return nil, nil // the backup is local
 	}

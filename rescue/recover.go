@@ -20,6 +20,7 @@ import (
 // session is one try from the first look to the end.
 type session struct {
 	w        *Worker
+	order    handoff.Order // of the boot, with what was asked for this try
 	attended bool
 	began    time.Time
 	phases   []report.Phase
@@ -33,6 +34,19 @@ type session struct {
 	mapping  *plan.Mapping
 	attempt  int
 	problems []report.Problem // what the result must tell though it went well
+}
+
+// newSession begins a try. A person may name another archive or mapping than
+// the order does: for this try only, so that the next one is as it was.
+func (w *Worker) newSession(r Request) *session {
+	s := &session{w: w, order: w.Order, attended: r.Attended, began: time.Now()}
+	if r.Backup != "" {
+		s.order.Backup.URL = r.Backup
+	}
+	if r.Mapping != "" {
+		s.order.Mapping = r.Mapping
+	}
+	return s
 }
 
 // phase times a part of the session.
@@ -52,8 +66,8 @@ func (s *session) close() {
 
 // recover runs one recovery and returns how it ended; every failure is said
 // on the consoles.
-func (w *Worker) recover(ctx context.Context, attended bool) (res *report.Result) {
-	s := &session{w: w, attended: attended, began: time.Now()}
+func (w *Worker) recover(ctx context.Context, r Request) (res *report.Result) {
+	s := w.newSession(r)
 	defer s.close()
 	res = &report.Result{Order: w.Order.ID, Host: w.Order.Host, Started: s.began.UTC(), State: "refused"}
 	var err error
@@ -86,11 +100,11 @@ func (s *session) prepare(ctx context.Context) error {
 	}
 	s.medium = w.findMedium(ctx, 2*time.Second)
 	w.J.Note("%s", mediumNote(s.medium))
-	err := s.phase("network", func() (err error) { s.net, err = w.network(ctx); return err })
+	err := s.phase("network", func() (err error) { s.net, err = w.network(ctx, s.order.Backup.URL); return err })
 	if err != nil {
 		return err
 	}
-	w.syncClock(ctx, s.net, w.Order.Backup.URL)
+	w.syncClock(ctx, s.net, s.order.Backup.URL)
 	if err := s.phase("backup", func() error { return s.openBackup(ctx) }); err != nil {
 		return err
 	}
@@ -111,14 +125,14 @@ func (s *session) openBackup(ctx context.Context) error {
 	if s.manifest, err = manifest.Decode(data); err != nil {
 		return err
 	}
-	if w.Order.Backup.Method != "archive" {
-		return report.Errorf(report.CodeConfig, "set backup.method to archive", "the backup method %q cannot be restored", w.Order.Backup.Method)
+	if s.order.Backup.Method != "archive" {
+		return report.Errorf(report.CodeConfig, "set backup.method to archive", "the backup method %q cannot be restored", s.order.Backup.Method)
 	}
-	url := w.Order.Backup.URL
+	url := s.order.Backup.URL
 	if url == "" {
 		return report.Errorf(report.CodeBackupMissing, "give lifeboat.backup=URL on the kernel command line", "the medium names no backup")
 	}
-	s.object, err = backup.OpenURL(ctx, url, s.manifest.Host.Name, backup.Options{TokenFile: w.Order.Backup.TokenFile})
+	s.object, err = backup.OpenURL(ctx, url, s.manifest.Host.Name, backup.Options{TokenFile: s.order.Backup.TokenFile})
 	if err != nil {
 		return err
 	}
@@ -161,7 +175,7 @@ func (s *session) takeManifest(own *manifest.Manifest) {
 }
 
 func (s *session) readMapping() error {
-	p := s.w.Order.Mapping
+	p := s.order.Mapping
 	if p == "" {
 		return nil
 	}
@@ -194,7 +208,7 @@ func (s *session) makePlan(ctx context.Context) error {
 func (s *session) input() plan.Input {
 	info := s.archive.Info()
 	return plan.Input{Manifest: s.manifest, Machine: s.machine, Mapping: s.mapping, Policy: plan.Policy{
-		Unattended: !s.attended, Order: s.w.Order.ID, Method: s.w.Order.Backup.Method,
+		Unattended: !s.attended, Order: s.order.ID, Method: s.order.Backup.Method,
 		Backup: info.UUID.String(), BackupMade: info.Started.UTC().Format(time.RFC3339),
 		// A person types the host's name before anything is written.
 		Armed: s.attended,
@@ -202,8 +216,9 @@ func (s *session) input() plan.Input {
 }
 
 // showPlan plans and says everything, and changes nothing.
-func (w *Worker) showPlan(ctx context.Context) error {
-	s := &session{w: w, attended: true, began: time.Now()}
+func (w *Worker) showPlan(ctx context.Context, r Request) error {
+	r.Attended = true
+	s := w.newSession(r)
 	defer s.close()
 	err := s.prepare(ctx)
 	if s.plan != nil {

@@ -38,7 +38,7 @@ func (s *session) writeReport(res *report.Result) error {
 	now := *res
 	now.Ended, now.Phases, now.State = time.Now().UTC(), s.phases, "done"
 	now.Problems = append(now.Problems, s.problems...)
-	docs := map[string]any{"report.json": now, "plan.json": s.plan, "machine.json": s.machine, "order.json": s.w.Order.Redacted()}
+	docs := map[string]any{"report.json": now, "plan.json": s.plan, "machine.json": s.machine, "order.json": s.order.Redacted()}
 	for name, v := range docs {
 		data, err := json.MarshalIndent(v, "", "  ")
 		if err == nil {

@@ -155,11 +155,11 @@ func (w *Worker) autoStart(ctx context.Context) *report.Result {
 	case w.Start > 1:
 		w.J.Note("The recovery program ended in the middle; it starts again (attempt %d of %d)", attempts+1, maxAttempts)
 	}
-	return w.try(ctx, false)
+	return w.try(ctx, Request{Do: "recover"})
 }
 
 // try runs one recovery and never lets a fault of ours end the worker.
-func (w *Worker) try(ctx context.Context, attended bool) *report.Result {
+func (w *Worker) try(ctx context.Context, r Request) *report.Result {
 	w.mu.Lock()
 	w.busy = true
 	w.mu.Unlock()
@@ -168,7 +168,7 @@ func (w *Worker) try(ctx context.Context, attended bool) *report.Result {
 		w.busy = false
 		w.mu.Unlock()
 	}()
-	res := w.recover(ctx, attended)
+	res := w.recover(ctx, r)
 	w.saveResult(res)
 	if res.Exit != report.ExitOK {
 		return res
@@ -225,11 +225,13 @@ func (w *Worker) menu(ctx context.Context, last *report.Result) *report.Result {
 func (w *Worker) choose(ctx context.Context, r Request, last *report.Result) *report.Result {
 	switch strings.TrimSpace(r.Text) {
 	case "1":
-		return w.try(ctx, true)
+		r.Attended = true
+		return w.try(ctx, r)
 	case "2":
-		return w.try(ctx, false)
+		r.Attended = false
+		return w.try(ctx, r)
 	case "3":
-		if err := w.showPlan(ctx); err != nil {
+		if err := w.showPlan(ctx, r); err != nil {
 			w.J.Problem(report.ProblemOf(err))
 		}
 	case "4":

@@ -7,7 +7,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -31,8 +33,8 @@ var verbs = map[string]struct {
 }{
 	"worker":   {worker, ""},
 	"console":  {console, ""},
-	"recover":  {ask("recover"), "recover: begin a recovery; a person confirms on any console (recover --auto: 30 s to stop it)"},
-	"plan":     {ask("plan"), "plan: show on every console what a recovery would do; changes nothing"},
+	"recover":  {ask("recover"), "recover [--auto] [--backup URL|PATH] [--mapping FILE]: begin a recovery; a person confirms on any console (--auto: 30 s to stop it); another archive or mapping than the medium's counts for this try"},
+	"plan":     {ask("plan"), "plan [--backup URL|PATH] [--mapping FILE]: show on every console what a recovery would do; changes nothing"},
 	"status":   {status, "status: what happened so far (--json: as events)"},
 	"diagnose": {diagnose, "diagnose: this machine as the planner sees it, as JSON for lifeboat plan --machine"},
 	"shell":    {shell, "shell: a shell"},
@@ -95,19 +97,45 @@ func console(ctx context.Context, _ *cli.Out, _ []string) error {
 // ask sends a request to the worker.
 func ask(what string) func(context.Context, *cli.Out, []string) error {
 	return func(_ context.Context, o *cli.Out, args []string) error {
-		attended := true
-		for _, a := range args {
-			if a != "--auto" || what != "recover" {
-				return report.Errorf(report.CodeUsage, "see `lifeboat help`", "%q is not known", a)
-			}
-			attended = false
+		r, err := request(what, args)
+		if err != nil {
+			return err
 		}
-		if _, err := rescue.Send(handoff.AnswersPath, rescue.Request{Do: what, Attended: attended, From: "shell"}); err != nil {
+		if _, err := rescue.Send(handoff.AnswersPath, r); err != nil {
 			return err
 		}
 		o.Print("Asked; follow it on the console, or with `lifeboat status`.")
 		return nil
 	}
+}
+
+// request reads the words of recover and plan. Paths are made absolute: the
+// worker has another working folder than the shell.
+func request(what string, args []string) (r rescue.Request, err error) {
+	r = rescue.Request{Do: what, Attended: true, From: "shell"}
+	f := flag.NewFlagSet(what, flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.StringVar(&r.Backup, "backup", "", "")
+	f.StringVar(&r.Mapping, "mapping", "", "")
+	auto := false
+	if what == "recover" {
+		f.BoolVar(&auto, "auto", false, "")
+	}
+	err = f.Parse(args)
+	if err == nil && f.NArg() > 0 {
+		err = fmt.Errorf("%q is not known", f.Arg(0))
+	}
+	if err != nil {
+		return r, report.Errorf(report.CodeUsage, "see `lifeboat help`", "%w", err)
+	}
+	r.Attended = !auto
+	if r.Backup != "" && !strings.Contains(r.Backup, "://") {
+		r.Backup, err = filepath.Abs(r.Backup)
+	}
+	if r.Mapping != "" && err == nil {
+		r.Mapping, err = filepath.Abs(r.Mapping)
+	}
+	return r, err
 }
 
 // status prints the events so far.
