@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,6 +38,13 @@ type Options struct {
 	// Between is called when the disks are restored and before they are booted
 	// for the first time; nil does nothing.
 	Between func(disks []string) error
+	// Words are more words for the order of the recovery, spelled as on the
+	// kernel command line.
+	Words string
+	// During is called with each event of the recovery and may interfere: type
+	// on the console, pull a disk. When it has reset the machine it returns
+	// ErrReset, and the automatic recovery is chosen again. nil does nothing.
+	During func(ctx context.Context, vm *qemu.VM, e report.Event) error
 }
 
 // Result is what the drill proved.
@@ -53,6 +61,9 @@ type Result struct {
 	Missing   []string       `json:"missing,omitempty"` // mounts of the manifest that the restored system lacks
 	FailUnits []string       `json:"failed_units,omitempty"`
 }
+
+// ErrReset is returned by Options.During when it has reset the machine.
+var ErrReset = errors.New("the machine was reset")
 
 // System is the restored system's own report, sent once by a unit that
 // removes itself.
@@ -196,7 +207,7 @@ func (d *drill) recovery(ctx context.Context) error {
 	}
 	c.Drives = append(c.Drives, qemu.Drive{File: d.o.Image, Interface: qemu.CDROM, Boot: 1})
 	c.Ports = []qemu.Port{{Name: PortEvents, File: filepath.Join(d.o.Dir, "events.jsonl")}}
-	words := "lifeboat.recover=auto lifeboat.then=reboot lifeboat.drill=1"
+	words := "lifeboat.recover=auto lifeboat.then=reboot lifeboat.drill=1 " + d.o.Words
 	if d.url != "" {
 		words += " lifeboat.backup=" + d.url
 		c.NICs = []qemu.NIC{{Services: []qemu.GuestService{{Address: backupAt, To: d.server}}}}
@@ -210,7 +221,7 @@ func (d *drill) recovery(ctx context.Context) error {
 	d.res.Accel = string(vm.Accel())
 	// The boot menu's first entry is the local disk: choose the automatic
 	// recovery as a person would.
-	if err := d.chooseAuto(ctx, vm); err != nil {
+	if err := d.chooseAuto(ctx, vm, 0); err != nil {
 		d.shot(ctx, vm, "boot-failed.png")
 		d.res.Why = err.Error()
 		return err
@@ -251,6 +262,15 @@ func (d *drill) followEvents(ctx context.Context, vm *qemu.VM) error {
 			continue
 		}
 		d.o.Sink.Emit(e)
+		if d.o.During != nil {
+			err := d.o.During(ctx, vm, e)
+			if errors.Is(err, ErrReset) {
+				err = d.chooseAuto(ctx, vm, mark)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		if e.Kind == report.Ask && e.Step != "" && strings.Contains(string(e.Data), `"kind":"key"`) {
 			d.shot(ctx, vm, "countdown.png")
 		}

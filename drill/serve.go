@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -63,24 +64,28 @@ func (d *drill) serveBackup(ctx context.Context) (done func(), err error) {
 }
 
 // chooseAuto presses the menu's key for the automatic recovery until the
-// rescue system speaks. Keys that come too early are nobody's, and the rescue
-// system drops what was typed before it asked.
-func (d *drill) chooseAuto(ctx context.Context, vm *qemu.VM) error {
+// rescue system speaks its first word after mark. Keys that come too early are
+// nobody's, and the rescue system drops what was typed before it asked.
+func (d *drill) chooseAuto(ctx context.Context, vm *qemu.VM, mark int) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for vm.Port(PortEvents).Mark() == 0 {
+	for {
 		if err := vm.SendKeys(ctx, "a"); err != nil {
 			return fmt.Errorf("press a key in the boot menu: %w", err)
 		}
-		select {
-		case <-ctx.Done():
+		// The first event of a boot: what came before a reset may still follow.
+		second, cancel := context.WithTimeout(ctx, time.Second)
+		_, _, err := vm.Port(PortEvents).Wait(second, mark, firstEvent)
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
 			return fmt.Errorf("the rescue system did not speak within 10 minutes of the boot")
-		case <-vm.Done():
+		case qemu.Ended(err):
 			return fmt.Errorf("the machine stopped before the rescue system spoke: %w", vm.Wait(ctx))
-		case <-tick.C:
 		}
 	}
-	return nil
 }
+
+var firstEvent = regexp.MustCompile(`"seq":1,`)
