@@ -279,7 +279,9 @@ func (p *placer) covered(row int, path string, d *dir) bool {
 	if path == "/" || path == p.a.x.mounts[p.a.x.rows[row].mount].Path {
 		return false
 	}
+	d.pins++ // a very deep parent would push it out, and its descriptor could be another's
 	up, _, err := p.parent(path, false)
+	d.pins--
 	if err != nil {
 		return false
 	}

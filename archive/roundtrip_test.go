@@ -63,27 +63,32 @@ func TestRandomTrees(t *testing.T) {
 	}
 }
 
-// TestDeep packs a tree whose paths are longer than the kernel takes in one call.
+// TestDeep packs a tree whose paths are longer than the kernel takes in one call, and
+// one with more levels than directories are kept open.
 func TestDeep(t *testing.T) {
-	src := t.TempDir()
-	fd, err := unix.Open(src, unix.O_PATH, 0)
-	must(t, err)
-	name := strings.Repeat("d", 200)
-	for range 40 {
-		must(t, unix.Mkdirat(fd, name, 0755))
-		next, err := unix.Openat(fd, name, unix.O_PATH, 0)
-		must(t, err)
-		unix.Close(fd)
-		fd = next
+	for levels, width := range map[int]int{40: 200, 3 * maxOpenDirs: 2} {
+		t.Run(fmt.Sprint(levels), func(t *testing.T) {
+			src := t.TempDir()
+			fd, err := unix.Open(src, unix.O_PATH, 0)
+			must(t, err)
+			name := strings.Repeat("d", width)
+			for i := range levels {
+				must(t, unix.Mkdirat(fd, name, 0700|uint32(i)&077))
+				next, err := unix.Openat(fd, name, unix.O_PATH, 0)
+				must(t, err)
+				unix.Close(fd)
+				fd = next
+			}
+			f, err := unix.Openat(fd, "f", unix.O_CREAT|unix.O_WRONLY, 0600)
+			must(t, err)
+			unix.Write(f, []byte("bottom"))
+			unix.Close(f)
+			unix.Close(fd)
+			b := pack(t, src)
+			to := restore(t, open(t, b), RestoreOptions{})
+			same(t, src, to)
+		})
 	}
-	f, err := unix.Openat(fd, "f", unix.O_CREAT|unix.O_WRONLY, 0600)
-	must(t, err)
-	unix.Write(f, []byte("bottom"))
-	unix.Close(f)
-	unix.Close(fd)
-	b := pack(t, src)
-	to := restore(t, open(t, b), RestoreOptions{})
-	same(t, src, to)
 }
 
 func TestSeveralMounts(t *testing.T) {
