@@ -122,8 +122,10 @@ func expected(m *manifest.Manifest) (n int64) {
 	return n
 }
 
-// sources opens every mount as it is without what is mounted over it, so that
-// hidden files are kept and no mount point is mistaken.
+// sources opens every mount as it is without what is mounted over it. What
+// lies hidden under runtime mounts (device nodes below /dev) is kept; what
+// lies under mounts that are rebuilt is not, since their tops cover it in the
+// target as well.
 func sources(o BackupOptions) (out []archive.Source, done func(), err error) {
 	var fds []int
 	done = func() {
@@ -134,9 +136,6 @@ func sources(o BackupOptions) (out []archive.Source, done func(), err error) {
 	var points []string
 	for _, m := range o.Manifest.Storage.Mounts {
 		points = append(points, string(m.Path))
-	}
-	for _, l := range o.Manifest.LeftOut {
-		points = append(points, string(l.Path))
 	}
 	seen := map[manifest.ID]bool{}
 	for _, m := range o.Manifest.Storage.Mounts {

@@ -230,6 +230,7 @@ type Ext struct {
 	Stride       int64    `json:"stride,omitempty"` // blocks
 	StripeWidth  int64    `json:"stripe_width,omitempty"`
 	MountOptions []string `json:"mount_options,omitempty"` // default mount options in the superblock
+	MoreOptions  string   `json:"more_options,omitempty"`  // extended ones, as text (tune2fs -E mount_opts)
 	Errors       string   `json:"errors,omitempty"`        // continue, remount-ro, panic
 	MaxMounts    int64    `json:"max_mounts"`
 	CheckSeconds int64    `json:"check_seconds"`

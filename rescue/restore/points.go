@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"sort"
+	"strings"
 
 	"lifeboat/internal/sysroot"
 	"lifeboat/manifest"
@@ -30,7 +31,9 @@ func Points(root string, m *manifest.Manifest, target *manifest.Storage) (made [
 		}
 	}
 	for _, l := range m.LeftOut {
-		dirs = append(dirs, manifest.Dir{Path: l.Path, Inode: manifest.Inode{Type: "dir", Mode: "0755"}})
+		if !belowAnother(l.Path, m.LeftOut) {
+			dirs = append(dirs, manifest.Dir{Path: l.Path, Inode: manifest.Inode{Type: "dir", Mode: "0755"}})
+		}
 	}
 	sort.SliceStable(dirs, func(i, j int) bool { return dirs[i].Path < dirs[j].Path })
 	for _, d := range dirs {
@@ -50,6 +53,17 @@ func Points(root string, m *manifest.Manifest, target *manifest.Storage) (made [
 		}
 	}
 	return made, nil
+}
+
+// belowAnother tells whether a mount that was left out lies on another one,
+// as /dev/pts does: its mount point is not on any disk.
+func belowAnother(p manifest.Bytes, all []manifest.LeftOut) bool {
+	for _, l := range all {
+		if l.Path != p && strings.HasPrefix(string(p), string(l.Path)+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // point makes one entry unless something stands there already.

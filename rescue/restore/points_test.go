@@ -20,7 +20,7 @@ func TestPoints(t *testing.T) {
 		Dirs: []manifest.Dir{{Path: "/tmp", Inode: inode("dir", "1777", "")}, {Path: "/lib", Inode: inode("link", "0777", "usr/lib")},
 			{Path: "/var", Inode: inode("dir", "0700", "")}, {Path: "/var/run", Inode: inode("link", "0777", "/run")}, {Path: "/proc", Inode: inode("dir", "0555", "")}},
 		Storage: manifest.Storage{Mounts: []manifest.Mount{{Path: "/"}, {Path: "/srv/data", Point: inode("dir", "2750", "")}, {Path: "none"}}},
-		LeftOut: []manifest.LeftOut{{Path: "/media/usb"}},
+		LeftOut: []manifest.LeftOut{{Path: "/media/usb"}, {Path: "/media/usb/loop"}},
 	}
 	made, err := Points(root, m, &m.Storage)
 	if err != nil {
@@ -34,6 +34,9 @@ func TestPoints(t *testing.T) {
 		if err != nil || st.Mode()&^os.ModeDir != want {
 			t.Errorf("%s: %v, %v; want %v", p, st.Mode(), err, want)
 		}
+	}
+	if _, err := os.Lstat(filepath.Join(root, "media/usb/loop")); err == nil {
+		t.Error("the point of a mount upon a mount was made on the disk")
 	}
 	if l, _ := os.Readlink(filepath.Join(root, "var/run")); l != "/run" {
 		t.Errorf("/var/run leads to %q", l)

@@ -130,6 +130,11 @@ func parse(text string) (*manifest.FS, error) {
 	}
 	slices.Sort(e.Features)
 	e.MountOptions = strings.Fields(h.text("Default mount options"))
+	// tune2fs can set one extended option; a list, which only debugfs writes,
+	// is a default that fstab does better, and is not kept.
+	if o := h.text("Mount options"); !strings.Contains(o, ",") {
+		e.MoreOptions = o
+	}
 	e.Journal = r.journal(e)
 	if e.JournalUUID == "" && slices.Contains(e.Features, "has_journal") && r.num("Journal inode") == 0 && h["Journal device"] != "" {
 		e.JournalUUID = "unknown"

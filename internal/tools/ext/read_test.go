@@ -42,7 +42,7 @@ func TestReadRecorded(t *testing.T) {
 			Features: []string{"64bit", "casefold", "dir_index", "dir_nlink", "ext_attr", "extent", "extra_isize", "fast_commit", "filetype", "flex_bg",
 				"has_journal", "huge_file", "large_file", "metadata_csum", "metadata_csum_seed", "orphan_file", "project", "quota", "resize_inode", "sparse_super"},
 			BlockSize: 1024, Blocks: 307200, InodeSize: 256, Inodes: 76912, Reserved: 15360, Journal: 8 << 20, HashAlg: "half_md4", Stride: 16, StripeWidth: 64,
-			MountOptions: []string{"journal_data", "user_xattr", "acl"}, Errors: "continue", MaxMounts: 20, CheckSeconds: 432000, FlexBG: 16,
+			MountOptions: []string{"journal_data", "user_xattr", "acl"}, MoreOptions: "nodelalloc", Errors: "continue", MaxMounts: 20, CheckSeconds: 432000, FlexBG: 16,
 			Revision: "1", ReservedGDT: 256, GroupBlocks: 8192, LastMounted: "/mnt/x y", Encoding: "utf8-12.1",
 		}},
 	} {
