@@ -272,6 +272,9 @@ func (d *drill) followEvents(ctx context.Context, vm *qemu.VM) error {
 			}
 		}
 		if e.Kind == report.Ask && e.Step != "" && strings.Contains(string(e.Data), `"kind":"key"`) {
+			seen, cancel := context.WithTimeout(ctx, 3*time.Second)
+			_ = vm.WaitSerial(seen, "any key stops") // the screen shows the same
+			cancel()
 			d.shot(ctx, vm, "countdown.png")
 		}
 		if e.Kind == report.Done {

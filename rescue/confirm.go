@@ -82,12 +82,11 @@ var errStopped = report.Errorf(report.CodeDeclined, "choose from the menu", "a p
 // confirm shows what will be erased: with a person the host's name must be
 // typed, without one every console shows it for 30 s and any key stops.
 func (s *session) confirm(ctx context.Context) error {
-	lines := s.describe()
-	for _, l := range lines {
+	for _, l := range s.describe() {
 		s.w.J.Note("%s", l)
 	}
 	if s.attended {
-		r, err := s.w.T.Ask(ctx, Question{Kind: "type", Title: "Type the host's name, " + s.manifest.Host.Name + ", to erase these disks and recover; anything else goes back", Lines: lines})
+		r, err := s.w.T.Ask(ctx, Question{Kind: "type", Title: "Type the host's name, " + s.manifest.Host.Name + ", to erase these disks and recover; anything else goes back"})
 		if err != nil {
 			return err
 		}
@@ -101,8 +100,7 @@ func (s *session) confirm(ctx context.Context) error {
 	}
 	cctx, cancel := context.WithTimeout(ctx, countdown)
 	defer cancel()
-	_, err := s.w.T.Ask(cctx, Question{Kind: "key", Title: fmt.Sprintf("Recovery begins in %.0f s; any key stops it", countdown.Seconds()),
-		Lines: lines, Until: time.Now().Add(countdown)})
+	_, err := s.w.T.Ask(cctx, Question{Kind: "key", Title: fmt.Sprintf("Recovery begins in %.0f s; any key stops it", countdown.Seconds()), Until: time.Now().Add(countdown)})
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return nil
 	}
