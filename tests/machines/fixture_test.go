@@ -132,6 +132,7 @@ func (m *made) backUp(ctx context.Context, t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	m.refusesOwnDisk(ctx, t, vm)
 	log, err := os.Create(m.log)
 	if err != nil {
 		t.Fatal(err)
@@ -154,6 +155,19 @@ func (m *made) backUp(ctx context.Context, t *testing.T) {
 		t.Fatal(err)
 	}
 	phase("the image fetched, the server shut down")
+}
+
+// refusesOwnDisk: a backup onto a disk that a recovery erases is none.
+func (m *made) refusesOwnDisk(ctx context.Context, t *testing.T, vm *lab.Machine) {
+	t.Helper()
+	res, err := vm.Run(ctx, `mkdir -p /srv/data/backup
+printf 'backup: {url: /srv/data/backup}\n' >/tmp/own.yaml
+lifeboat mkbackuponly --config /tmp/own.yaml; code=$?
+find /srv/data/backup -type f; rmdir /srv/data/backup; rm /tmp/own.yaml
+exit $code`)
+	if res.Code != 2 || len(res.Stdout) != 0 || !strings.Contains(string(res.Stderr), "which a recovery of this host erases") {
+		t.Errorf("a backup onto the host's own disk: exit code %d, %v, %s%s", res.Code, err, res.Stdout, res.Stderr)
+	}
 }
 
 func inGuest(ctx context.Context, vm *lab.Machine, script string) error {
