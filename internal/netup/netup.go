@@ -207,7 +207,12 @@ func (r *race) startNew(ctx context.Context) {
 	}
 }
 
-// try brings one card up and offers it when it reaches the purpose.
+// tryAgain is the pause before a card that did not reach its purpose is tried
+// once more: the server may start later than this machine.
+const tryAgain = 5 * time.Second
+
+// try brings one card up and offers it when it reaches the purpose, as often
+// as the patience allows.
 func (r *race) try(ctx context.Context, l netlink.Link, static *Static) {
 	name := l.Attrs().Name
 	if err := netlink.LinkSetUp(l); err != nil {
@@ -219,31 +224,47 @@ func (r *race) try(ctx context.Context, l netlink.Link, static *Static) {
 		r.note(name, "no carrier")
 		return
 	}
-	var up *Up
-	var err error
+	r.note(name, "carrier; asking for an address")
+	for {
+		up, err := r.once(ctx, l, static)
+		if err == nil {
+			select {
+			case r.found <- up:
+				r.opt.Log("%s: %s by %s", name, up.Address, up.By)
+			case <-ctx.Done():
+				up.Close()
+				drop(l, up)
+			}
+			return
+		}
+		if ctx.Err() != nil {
+			return // what stood in the way before says more than the end of patience
+		}
+		r.note(name, "%v", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(tryAgain):
+		}
+	}
+}
+
+// once gives a card an address and asks for the purpose.
+func (r *race) once(ctx context.Context, l netlink.Link, static *Static) (up *Up, err error) {
 	if static != nil && static.Address.IsValid() {
 		up, err = configureStatic(l, static)
 	} else {
-		r.note(name, "carrier; asking for an address")
 		up, err = r.dhcp(ctx, l)
 	}
 	if err != nil {
-		r.note(name, "%v", err)
-		return
+		return nil, err
 	}
 	if err := r.reaches(ctx, l, up); err != nil {
-		r.note(name, "%s, but %v", up.Address, err)
 		up.Close()
 		drop(l, up)
-		return
+		return nil, fmt.Errorf("%s, but %w", up.Address, err)
 	}
-	select {
-	case r.found <- up:
-		r.opt.Log("%s: %s by %s", name, up.Address, up.By)
-	case <-ctx.Done():
-		up.Close()
-		drop(l, up)
-	}
+	return up, nil
 }
 
 // reaches puts this card's routes in force and asks for the purpose.

@@ -20,7 +20,8 @@ import (
 
 // The test starts itself again inside network namespaces: one is the machine
 // with three cards, one the network with a DHCP server on the second cable
-// only, whose first answers get lost as on a switch port that still blocks.
+// only, whose first answers get lost as on a switch port that still blocks. The
+// server that must be reached starts later still.
 func TestMain(m *testing.M) {
 	switch os.Getenv("NETUP_ROLE") {
 	case "server":
@@ -58,18 +59,18 @@ func serve(card string) {
 		os.Exit(1)
 	}
 	// What the client must reach, on the same network.
-	l, err := net.Listen("tcp", "10.77.1.1:8000")
-	if err != nil {
-		fmt.Println("error:", err)
-		os.Exit(1)
-	}
-	go func() {
+	time.AfterFunc(18*time.Second, func() {
+		l, err := net.Listen("tcp", "10.77.1.1:8000")
+		if err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
 		for {
 			if c, err := l.Accept(); err == nil {
 				c.Close()
 			}
 		}
-	}()
+	})
 	fmt.Println("ready")
 	s.Serve()
 }
