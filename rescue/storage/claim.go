@@ -37,16 +37,22 @@ func underInit() error {
 }
 
 // Claim compares every target disk with the plan just before the first write
-// (rule 6): it is opened exclusively, its identity, table and signatures are
-// those that the plan was made for, and nothing protects it. Then it carries
-// the claim of this order. It is called by the first step that writes, if
-// not before.
+// (rule 6): what Lifeboat itself opened is released, the disk is opened
+// exclusively, its identity, table and signatures are those that the plan was
+// made for, and nothing protects it. Then it carries the claim of this order.
+// It is called by the first step that writes, if not before.
 func (s *Storage) Claim(ctx context.Context) error {
 	if err := s.underInit(); err != nil {
 		return err
 	}
 	if s.claimed {
 		return nil
+	}
+	// What an earlier try left open would only look like somebody's.
+	for _, a := range s.Plan.Assignments {
+		if err := s.releaseDisk(ctx, a.Node); err != nil {
+			return err
+		}
 	}
 	now, err := probe.Machine(ctx, s.probeOptions())
 	if err != nil {

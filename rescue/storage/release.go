@@ -26,11 +26,15 @@ func (s *Storage) release(ctx context.Context, st plan.Step, _ func(int64, int64
 	if err := s.underInit(); err != nil {
 		return err
 	}
+	return s.releaseDisk(ctx, st.Node)
+}
+
+func (s *Storage) releaseDisk(ctx context.Context, id manifest.ID) error {
 	v, err := s.system.Scan()
 	if err != nil {
 		return err
 	}
-	d, a, err := s.target(v, st.Node)
+	d, a, err := s.target(v, id)
 	if err != nil {
 		return err
 	}
@@ -224,12 +228,7 @@ func (s *Storage) releaseDevices(ctx context.Context, disk string) error {
 		if d == nil {
 			return report.Errorf(report.CodeDiskChanged, "make the plan again", "disk %s is gone", disk)
 		}
-		var top *blockdev.Device
-		for _, o := range above(v, d) {
-			if o.Kind != blockdev.Disk && o.Kind != blockdev.Partition && onlyPartitions(v, o) {
-				top = o
-			}
-		}
+		top := topmost(v, above(v, d))
 		if top == nil {
 			if all := above(v, d); len(all) > 1+len(d.Partitions) {
 				return report.Errorf(report.CodeDiskBusy, "end what uses it, then try again", "%s stands on disk %s and cannot be taken down", all[len(all)-1].Name, disk)
@@ -240,6 +239,16 @@ func (s *Storage) releaseDevices(ctx context.Context, disk string) error {
 			return err
 		}
 	}
+}
+
+// topmost is a layer of a list that nothing stands on, or nil.
+func topmost(v *blockdev.View, list []*blockdev.Device) *blockdev.Device {
+	for _, o := range slices.Backward(list) {
+		if o.Kind != blockdev.Disk && o.Kind != blockdev.Partition && onlyPartitions(v, o) {
+			return o
+		}
+	}
+	return nil
 }
 
 // onlyPartitions tells whether nothing but partitions of itself, which go

@@ -184,8 +184,8 @@ func foreignStack(t *testing.T, d []inguest.Disk) {
 		cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/md7 /tmp/key
 		cryptsetup open --key-file /tmp/key /dev/md7 secret
 		pvcreate -qy /dev/mapper/secret; vgcreate -q thinvg /dev/mapper/secret
-		lvcreate -qy -Zn -Wn --type thin-pool -L 600M --poolmetadatasize 8M -n pool thinvg
-		lvcreate -qy -Wn -V 2G --thinpool pool -n thin thinvg
+		lvcreate -qy -Zn --type thin-pool -L 600M --poolmetadatasize 8M -n pool thinvg
+		lvcreate -qy -V 2G --thinpool pool -n thin thinvg
 		mkfs.xfs -q /dev/thinvg/thin
 		mke2fs -q $(part %[1]s 1)
 		mkswap -q $(part %[1]s 1) -f; swapon $(part %[1]s 1)
@@ -300,6 +300,25 @@ func TestStops(t *testing.T) {
 	})
 }
 
+// What a worker that died left open is closed; what a mount or the backup
+// stands on is not.
+func TestClose(t *testing.T) {
+	targets, spare, other := wanted(t, inguest.Disks(t, 6))
+	b := fullGraph(t, targets, spare)
+	s := build(t, b)
+	sh(t, fmt.Sprintf(`wipefs -qaf %[2]s; pvcreate -qy %[1]s %[2]s; vgcreate -q used %[1]s; lvcreate -qy -Wn -L 100M -n a used; lvcreate -qy -Wn -L 100M -n b used
+		mke2fs -q /dev/used/a; mkdir -p /mnt/else; mount /dev/used/a /mnt/else; truncate -s 64M /mnt/else/img; losetup /dev/loop5 /mnt/else/img
+		vgcreate -q kept %[2]s; lvcreate -qy -Wn -L 100M -n backup kept`, other.Path, spare.Path))
+	if err := Close(context.Background(), s.Root, []string{"/dev/kept/backup"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if out := sh(t, "findmnt -rn -R "+s.Root+" || true; dmsetup ls | cut -f1 | sort; losetup -a"); out != "kept-backup\nused-a\n" {
+		t.Errorf("open is:\n%s", out)
+	}
+	sh(t, "ls /mnt/else/img; umount /mnt/else")
+	build(t, b)
+}
+
 // A loop device on a file of the target, swap on a target, and read-only
 // volumes at the end.
 func TestLoopSwapReadOnly(t *testing.T) {
@@ -307,7 +326,7 @@ func TestLoopSwapReadOnly(t *testing.T) {
 	b := simple(t, targets[0], spare)
 	s := b.storage(false)
 	s.run(t, plan.StageRelease, plan.StageStorage, plan.StageMount)
-	sh(t, "truncate -s 64M "+s.Root+"/img; mke2fs -qF "+s.Root+"/img; mkdir "+s.Root+"/in; mount -o loop "+s.Root+"/img "+s.Root+"/in")
+	sh(t, "truncate -s 64M "+s.Root+"/img; mke2fs -qF "+s.Root+"/img; mkdir "+s.Root+"/in; losetup /dev/loop3 "+s.Root+"/img; mount /dev/loop3 "+s.Root+"/in")
 	s = b.storage(false)
 	s.run(t, plan.StageRelease)
 	if out, _ := exec.Command("findmnt", "-rn", "-R", s.Root).Output(); len(out) > 0 {
