@@ -15,6 +15,7 @@ import (
 	"lifeboat/manifest"
 	"lifeboat/plan"
 	"lifeboat/report"
+	"lifeboat/rescue/storage"
 )
 
 // session is one try from the first look to the end.
@@ -192,6 +193,9 @@ func (s *session) makePlan(ctx context.Context) error {
 	if err := s.readMapping(); err != nil {
 		return err
 	}
+	if err := s.closeEarlier(ctx); err != nil {
+		return err
+	}
 	if err := s.look(ctx); err != nil {
 		return err
 	}
@@ -203,6 +207,23 @@ func (s *session) makePlan(ctx context.Context) error {
 		s.w.J.Problem(p)
 	}
 	return s.plan.Err()
+}
+
+// closeEarlier closes what a worker that died, or a try that failed, left open
+// on its targets: it would look like somebody's. Before anything was written
+// in this boot there is nothing of ours, and what is open is left alone.
+func (s *session) closeEarlier(ctx context.Context) error {
+	if readAttempts() == 0 {
+		return nil
+	}
+	var keep []string
+	if s.medium != nil {
+		keep = append(keep, s.medium.Path)
+	}
+	if b := localBackup(s.object); b != "" {
+		keep = append(keep, b)
+	}
+	return storage.Close(ctx, s.w.Target, keep, s.w.J)
 }
 
 func (s *session) input() plan.Input {
