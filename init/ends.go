@@ -28,11 +28,19 @@ var ends = map[string]end{
 	"halt":     {unix.SIGUSR1, unix.LINUX_REBOOT_CMD_HALT, "Halting"},
 }
 
-// signals takes over every signal that asks for something; the rest do PID 1
-// no harm, since the kernel drops what it has no handler for.
+// signals takes over every signal that asks for something, and every other
+// that the Go runtime would end the process for when somebody sends it.
 func signals() <-chan os.Signal {
+	rest := make(chan os.Signal, 1)
+	signal.Notify(rest, unix.SIGHUP, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV,
+		unix.SIGPIPE, unix.SIGALRM, unix.SIGSTKFLT, unix.SIGXCPU, unix.SIGXFSZ, unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGSYS)
+	go func() {
+		for range rest {
+			continue // taken, and nothing to do
+		}
+	}()
 	c := make(chan os.Signal, 16)
-	signal.Notify(c, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPWR, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE)
+	signal.Notify(c, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPWR)
 	return c
 }
 

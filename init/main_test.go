@@ -107,6 +107,32 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// Every signal that somebody may send to PID 1 is survived; this process would
+// end as PID 1 would.
+func TestSignals(t *testing.T) {
+	c := signals()
+	for s := syscall.Signal(1); s < 32; s++ {
+		switch s {
+		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU:
+			continue // the kernel does not hand the first two to PID 1, the rest only stop
+		}
+		if err := syscall.Kill(os.Getpid(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := map[string]bool{}
+	for range 5 {
+		e, ok := endOf(<-c)
+		if !ok {
+			t.Error("a signal without meaning was handed on")
+		}
+		asked[e.text] = true
+	}
+	if len(asked) != 3 {
+		t.Errorf("asked for %v", asked)
+	}
+}
+
 func TestEnvironment(t *testing.T) {
 	env := strings.Join(environment("vt220", "LIFEBOAT_CONSOLE=ttyS0"), "\n") + "\n"
 	for _, want := range []string{"PATH=/usr/local/sbin:", "TERM=vt220\n", "LIFEBOAT_CONSOLE=ttyS0\n", "DM_DISABLE_UDEV=1\n"} {

@@ -117,8 +117,8 @@ func modprobe(args []string, stdout, stderr io.Writer) int {
 	for _, n := range a.names {
 		if err := l.Load(n, a.params...); err != nil {
 			code = 1
-			// -q is about names that nothing answers to; a fault is told in any case.
-			if !a.quiet || !errors.Is(err, kmod.ErrUnknown) {
+			// -q is about what need not be there; a fault is told in any case.
+			if !a.quiet || !errors.Is(err, kmod.ErrUnknown) && !errors.Is(err, kmod.ErrBlacklisted) {
 				fmt.Fprintln(stderr, "modprobe:", err)
 			}
 		}

@@ -19,6 +19,9 @@ import (
 // answers to a name.
 var ErrUnknown = errors.New("no module or alias of this name")
 
+// ErrBlacklisted says that all modules that answer to an alias are blacklisted.
+var ErrBlacklisted = errors.New("blacklisted by modprobe.d or the kernel command line")
+
 // Module is one line of modules.dep.
 type Module struct {
 	Name string   // normalised: underscores only

@@ -283,7 +283,7 @@ func TestConf(t *testing.T) {
 	if want := "insmod kernel/drivers/nvme/host/nvme.ko io_timeout=255 max_host_mem_size_mb=8 use_threaded_interrupts poll_queues=2"; last != want {
 		t.Errorf("got  %s\nwant %s", last, want)
 	}
-	if err := l.Load("pci:v00008086d000010D3sv0sd0bc02sc00i00"); err == nil || !strings.Contains(err.Error(), "blacklisted") {
+	if err := l.Load("pci:v00008086d000010D3sv0sd0bc02sc00i00"); !errors.Is(err, ErrBlacklisted) {
 		t.Errorf("blacklisted by alias: %v", err)
 	}
 	if err := l.Load("e1000e"); err != nil {

@@ -74,7 +74,7 @@ func (l *Loader) resolve(name string) (mods, built []string, err error) {
 	}
 	kept := slices.DeleteFunc(slices.Clone(mods), func(m string) bool { return l.Conf.Blacklist[m] })
 	if len(kept) == 0 && len(mods) > 0 && len(built) == 0 {
-		return nil, nil, fmt.Errorf("module %s: %s is blacklisted by modprobe.d or the kernel command line", name, strings.Join(mods, ", "))
+		return nil, nil, fmt.Errorf("module %s: %s: %w", name, strings.Join(mods, ", "), ErrBlacklisted)
 	}
 	return kept, built, err
 }
