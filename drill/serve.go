@@ -83,7 +83,7 @@ func (d *drill) chooseAuto(ctx context.Context, vm *qemu.VM, mark int) error {
 		case ctx.Err() != nil:
 			return fmt.Errorf("the rescue system did not speak within 10 minutes of the boot")
 		case qemu.Ended(err):
-			return fmt.Errorf("the machine stopped before the rescue system spoke: %w", vm.Wait(ctx))
+			return fmt.Errorf("the machine stopped before the rescue system spoke: %w", err)
 		}
 	}
 }
