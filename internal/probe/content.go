@@ -8,6 +8,7 @@ import (
 	"lifeboat/internal/blockdev"
 	"lifeboat/internal/disklabel"
 	"lifeboat/internal/run"
+	"lifeboat/internal/tools/blkid"
 	"lifeboat/internal/tools/ext"
 	"lifeboat/internal/tools/lvm"
 	"lifeboat/internal/tools/swap"
@@ -24,19 +25,65 @@ var fsReaders = map[string]func(context.Context, run.Runner, string) (*manifest.
 
 const lvmMember = "LVM2_member"
 
-// tables reads the partition tables.
-func (r *Reading) tables(ctx context.Context) error {
-	g := r.group()
-	for name, c := range r.found {
-		d := r.View.Device(name)
-		if c.found != nil && (c.found.Table == disklabel.GPT || c.found.Table == disklabel.DOS) {
-			g.Go(func() error { return r.table(d, c) })
+// signatures lists what lies on all devices that are looked at, and on all
+// disks and partitions, by one call.
+func (r *Reading) signatures(ctx context.Context) {
+	var nodes []string
+	for _, d := range r.View.Devices {
+		c := r.found[d.Name]
+		whole := d.Kind == blockdev.Disk || d.Kind == blockdev.Partition && d.Bytes > 1024 && !r.onLoop(d, 0)
+		if whole || c != nil && c.err == nil {
+			nodes = append(nodes, r.View.Node(d))
 		}
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	r.sigs, r.sigErr = blkid.Signatures(ctx, r.opt.Run, nodes)
+}
+
+// recognise tells what lies on a device. Where all signatures say the same
+// there is no doubt; in every other case, and where there are none, blkid
+// judges.
+func (r *Reading) recognise(ctx context.Context, d *blockdev.Device, c *content) {
+	if c.err != nil {
+		return
 	}
-	return ctx.Err()
+	node := r.View.Node(d)
+	if c.found = plainly(r.sigs[node]); c.found == nil {
+		c.found, c.err = blkid.Probe(ctx, r.opt.Run, node)
+		if errors.Is(c.err, blkid.ErrNone) {
+			c.err = nil
+		}
+	}
+	if c.found != nil && (c.found.Table == disklabel.GPT || c.found.Table == disklabel.DOS) {
+		r.table(d, c)
+	}
+}
+
+// usual are the contents that one kind of signature proves: their parameters
+// are read by their own tools anyway.
+var usual = map[string]string{"ext2": "filesystem", "ext3": "filesystem", "ext4": "filesystem", "xfs": "filesystem", "vfat": "filesystem",
+	"swap": "other", lvmMember: "raid"}
+
+// plainly is what signatures of a single kind say; nil when blkid must judge.
+func plainly(sigs []manifest.Signature) *blkid.Found {
+	types := map[string]manifest.Signature{}
+	for _, s := range sigs {
+		types[s.Type] = s
+	}
+	if _, gpt := types[disklabel.GPT]; gpt {
+		delete(types, "PMBR") // the protective table belongs to it
+	}
+	if len(types) != 1 {
+		return nil
+	}
+	for t, s := range types {
+		if t == disklabel.GPT || t == disklabel.DOS {
+			return &blkid.Found{Table: t}
+		}
+		if u := usual[t]; u != "" {
+			return &blkid.Found{Type: t, UUID: s.UUID, Label: s.Label, Usage: u}
+		}
+	}
+	return nil
 }
 
 // details reads, at the same time, the parameters of filesystems and all of
@@ -85,18 +132,18 @@ func (r *Reading) memberNodes() []string {
 // readTable is replaced by tests, whose disks are image files.
 var readTable = disklabel.ReadDevice
 
-func (r *Reading) table(d *blockdev.Device, c *content) error {
+func (r *Reading) table(d *blockdev.Device, c *content) {
 	l, err := readTable(r.View.Node(d))
 	switch {
 	case err == nil:
 		c.label = l
+		c.found.TableID = l.Table.UUID
 	case errors.Is(err, disklabel.ErrNone):
-		// blkid took something for a table that is none; it is not guessed at.
-		c.err = errors.New("blkid sees a partition table where there is none")
+		// What looks like a table is none; it is not guessed at.
+		c.err = errors.New("a partition table was recognised where there is none")
 	default:
 		c.err = err
 	}
-	return nil
 }
 
 func (r *Reading) filesystem(ctx context.Context, d *blockdev.Device, c *content) error {

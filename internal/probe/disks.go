@@ -50,9 +50,6 @@ func (r *Reading) disk(d *blockdev.Device) manifest.MachineDisk {
 		if c.found != nil {
 			m.Table, m.TableID = c.found.Table, tableText(c.found)
 		}
-		if c.label != nil {
-			m.TableID = c.label.Table.UUID
-		}
 		// Doubt about what is there is told by the signatures.
 		if c.found == nil && !errors.Is(c.err, blkid.ErrAmbivalent) {
 			unread(c.err)
@@ -64,6 +61,10 @@ func (r *Reading) disk(d *blockdev.Device) manifest.MachineDisk {
 		for _, g := range r.sigs[node] {
 			g.Device = p.Name
 			m.Signatures = append(m.Signatures, g)
+		}
+		// What blkid knows by other marks than a signature is contents too.
+		if c := r.found[p.Name]; len(r.sigs[node]) == 0 && c != nil && c.found != nil && c.found.Type != "" {
+			m.Signatures = append(m.Signatures, manifest.Signature{Device: p.Name, Type: c.found.Type, UUID: c.found.UUID, Label: c.found.Label})
 		}
 	}
 	claim, err := readClaim(r.View.Node(d), d.Bytes)
@@ -83,24 +84,13 @@ func (r *Reading) parts(d *blockdev.Device) []*blockdev.Device {
 	return out
 }
 
-// signatures lists what lies on all disks and partitions.
-func (r *Reading) signatures(ctx context.Context) {
-	var nodes []string
-	for _, d := range r.View.Disks() {
-		for _, p := range r.parts(d) {
-			nodes = append(nodes, r.View.Node(p))
-		}
-	}
-	r.sigs, r.sigErr = blkid.Signatures(ctx, r.opt.Run, nodes)
-}
-
 // tableText is a table's id as manifest.Table has it.
 func tableText(f *blkid.Found) string {
 	switch {
 	case f.TableID == "":
 		return ""
 	case f.Table == "dos":
-		return "0x" + strings.ToLower(f.TableID)
+		return "0x" + strings.TrimPrefix(strings.ToLower(f.TableID), "0x")
 	}
 	return strings.ToUpper(f.TableID)
 }

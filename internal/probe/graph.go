@@ -187,8 +187,8 @@ func (g *grapher) diskID(d *blockdev.Device, disk manifest.Disk) string {
 		return "disk:serial-" + strings.Join(strings.Fields(s), "_")
 	}
 	if c := g.r.found[d.Name]; c != nil && c.found != nil {
-		if id := strings.Trim(c.found.TableID, "0-"); id != "" {
-			return "disk:table-" + strings.ToUpper(c.found.TableID)
+		if id := tableText(c.found); strings.Trim(strings.TrimPrefix(id, "0x"), "0-") != "" {
+			return "disk:table-" + id
 		}
 		if c.found.UUID != "" {
 			return "disk:holds-" + c.found.UUID

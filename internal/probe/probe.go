@@ -131,30 +131,22 @@ func (r *Reading) read(ctx context.Context) error {
 	if r.View, err = r.opt.System.Scan(); err != nil {
 		return fmt.Errorf("read block devices: %w", err)
 	}
-	g := r.group()
-	g.Go(func() error { r.signatures(ctx); return nil })
 	for _, d := range r.View.Devices {
-		if !r.readable(d) {
-			continue
-		}
-		c := &content{}
-		r.found[d.Name] = c
-		if d.Suspended { // a read would wait until somebody resumes it
-			c.err = errors.New("the device is suspended")
-			continue
-		}
-		g.Go(func() error {
-			c.found, c.err = blkid.Probe(ctx, r.opt.Run, r.View.Node(d))
-			if errors.Is(c.err, blkid.ErrNone) {
-				c.err = nil
+		if r.readable(d) {
+			c := &content{}
+			r.found[d.Name] = c
+			if d.Suspended { // a read would wait until somebody resumes it
+				c.err = errors.New("the device is suspended")
 			}
-			return ctx.Err()
-		})
+		}
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	r.signatures(ctx)
+	g := r.group()
+	for name, c := range r.found {
+		d := r.View.Device(name)
+		g.Go(func() error { r.recognise(ctx, d, c); return ctx.Err() })
 	}
-	return r.tables(ctx)
+	return g.Wait()
 }
 
 func (r *Reading) group() *errgroup.Group {
