@@ -187,6 +187,14 @@ func (w *web) retry(ctx context.Context, f func() error) error {
 
 // webObject reads ranges of one archive. The ETag pins the version: an
 // archive that is replaced while it is read is an error, never a mixture.
+// redact takes a password out of a URL before it is shown.
+func redact(raw string) string {
+	if u, err := url.Parse(raw); err == nil {
+		return u.Redacted()
+	}
+	return raw
+}
+
 type webObject struct {
 	w    *web
 	ctx  context.Context
@@ -213,10 +221,10 @@ func (w *web) Open(ctx context.Context, name string) (Object, error) {
 		}
 		defer resp.Body.Close()
 		if resp.StatusCode == http.StatusOK {
-			return &statusError{code: 416, what: o.url, body: "the server gives no byte ranges; serve the archives by `lifeboat archive serve` or a server that knows Range"}
+			return &statusError{code: 416, what: o.Name(), body: "the server gives no byte ranges; serve the archives by `lifeboat archive serve` or a server that knows Range"}
 		}
 		if resp.StatusCode != http.StatusPartialContent {
-			return answer(o.url, resp)
+			return answer(o.Name(), resp)
 		}
 		o.etag = resp.Header.Get("ETag")
 		_, _, o.size, err = contentRange(resp.Header.Get("Content-Range"))
@@ -248,13 +256,13 @@ func contentRange(h string) (first, last, size int64, err error) {
 }
 
 func (o *webObject) Size() int64  { return o.size }
-func (o *webObject) Name() string { return o.url }
+func (o *webObject) Name() string { return redact(o.url) }
 func (o *webObject) Close() error { o.w.client.CloseIdleConnections(); return nil }
 
 // ReadAt fetches one range, going on after broken connections.
 func (o *webObject) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, fmt.Errorf("read %s at %d", o.url, off)
+		return 0, fmt.Errorf("read %s at %d", o.Name(), off)
 	}
 	if off >= o.size {
 		return 0, io.EOF
@@ -295,14 +303,14 @@ func (o *webObject) fetch(p []byte, off int64) (int, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusPartialContent {
-		return 0, answer(o.url, resp)
+		return 0, answer(o.Name(), resp)
 	}
 	first, last, size, err := contentRange(resp.Header.Get("Content-Range"))
 	if err != nil {
 		return 0, err
 	}
 	if first != off || last != off+int64(len(p))-1 || size != o.size || resp.Header.Get("ETag") != o.etag {
-		return 0, &statusError{code: 412, what: o.url, body: "the archive was replaced while it was read; start again"}
+		return 0, &statusError{code: 412, what: o.Name(), body: "the archive was replaced while it was read; start again"}
 	}
 	// A server that stalls for ever must not stall the restore for ever.
 	t := time.AfterFunc(webStall, cancel)
@@ -356,7 +364,7 @@ func (w *web) Create(ctx context.Context, name string) (Upload, error) {
 		resp, err := w.client.Do(r)
 		if err == nil {
 			if resp.StatusCode != http.StatusCreated && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusOK {
-				err = answer(u.url, resp)
+				err = answer(u.Name(), resp)
 			}
 			resp.Body.Close()
 		}
@@ -372,12 +380,12 @@ func (w *web) Create(ctx context.Context, name string) (Upload, error) {
 func (u *webUpload) Write(p []byte) (int, error) {
 	n, err := u.pw.Write(p)
 	if err != nil {
-		err = fmt.Errorf("upload to %s: %w", u.url, err)
+		err = fmt.Errorf("upload to %s: %w", u.Name(), err)
 	}
 	return n, err
 }
 
-func (u *webUpload) Name() string    { return u.url }
+func (u *webUpload) Name() string    { return redact(u.url) }
 func (u *webUpload) Local() *os.File { return nil }
 
 // Commit ends the body and waits for the server's word.

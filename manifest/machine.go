@@ -129,7 +129,9 @@ type Mark struct {
 	MachineID string `json:"machine_id,omitempty"`
 	Newest    string `json:"newest,omitempty"` // RFC 3339: newest sign of life on it
 	Order     string `json:"order,omitempty"`  // id of the completed order written into it
-	// Unfinished: it holds the journal of a recovery that was cut off, so it
-	// never ran as a system.
-	Unfinished bool `json:"unfinished,omitempty"`
+	// Unfinished: it holds the journal of a recovery that did not end. It never
+	// ran as a system, unless a person mended and started it later: then signs
+	// of life are newer than the journal.
+	Unfinished bool   `json:"unfinished,omitempty"`
+	Journal    string `json:"journal,omitempty"` // RFC 3339: when that journal was last written
 }

@@ -163,7 +163,7 @@ func judgeResume(g gen, in Input, p *Plan) []string {
 			if t := tableOn(&p.Target, a.Node); t != nil && g.chance(70) {
 				d.Table, d.TableID = t.Table.Type, strings.ToLower(t.Table.UUID)
 				d.Signatures = []manifest.Signature{{Device: "x1", Type: "ext4"}}
-				d.Marks = []manifest.Mark{{Device: "x1", Host: in.Manifest.Host.Name, Newest: "2030-01-01T00:00:00Z", Unfinished: a.ClaimAt == 0}}
+				d.Marks = []manifest.Mark{{Device: "x1", Host: in.Manifest.Host.Name, Newest: "2030-01-01T00:05:00Z", Journal: "2030-01-01T00:00:00Z", Unfinished: true}}
 			} else if t == nil {
 				d.Signatures = []manifest.Signature{{Device: "x", Type: "LVM2_member"}}
 			}

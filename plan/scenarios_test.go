@@ -171,6 +171,15 @@ var scenarios = []scenario{
 	{name: "living", host: biosHost, disks: disks(with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) {
 		d.Marks = []manifest.Mark{{Device: "dm-0", Host: "alpha", Newest: "2026-05-03T10:00:00Z"}}
 	})), refuse: []string{report.CodeLiving}},
+	{name: "living-mended", host: biosHost, disks: disks(with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) {
+		d.Marks = []manifest.Mark{{Device: "dm-0", Host: "alpha", Newest: "2026-05-03T10:00:00Z", Unfinished: true, Journal: "2026-05-01T10:00:00Z", Order: "order-1"}}
+	})), refuse: []string{report.CodeOrderDone}},
+	{name: "cut-off", host: biosHost, disks: disks(with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) {
+		d.Marks = []manifest.Mark{{Device: "dm-0", Host: "alpha", Newest: "2026-05-03T10:05:00Z", Unfinished: true, Journal: "2026-05-03T10:00:00Z", Order: "order-1"}}
+	})), match: map[string]string{"OLD-1": "sda"}, rule: BySerial},
+	{name: "living-attended", host: biosHost, disks: disks(with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) {
+		d.Marks = []manifest.Mark{{Device: "dm-0", Host: "alpha", Newest: "2026-05-03T10:00:00Z"}}
+	})), change: func(in *Input) { in.Policy.Unattended, in.Policy.Armed = false, true }, match: map[string]string{"OLD-1": "sda"}, rule: BySerial},
 	{name: "order-done", host: biosHost, disks: disks(with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) {
 		d.Marks = []manifest.Mark{{Device: "dm-0", Host: "alpha", Newest: "2026-04-03T10:00:00Z", Order: "order-1"}}
 	})), refuse: []string{report.CodeOrderDone}},

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lifeboat/internal/chroot"
 	"lifeboat/internal/probe"
 	"lifeboat/manifest"
@@ -28,6 +30,7 @@ type actor struct {
 	st   *storage.Storage
 	root *chroot.Root // made when the first step needs it
 	ad   *adapt.Adapter
+	lost error // files that could not be restored; the rest is finished all the same
 }
 
 // carryOut writes: from here on the old content of the targets is gone.
@@ -48,13 +51,16 @@ func (s *session) carryOut(ctx context.Context, res *report.Result) error {
 		res.State = "refused"
 		return err
 	}
-	s.attempt = readAttempts() + 1
+	s.attempt = max(readAttempts(), 0) + 1
 	if err := writeAttempt(s.attempt); err != nil {
 		s.w.Exec.Log("attempts: %v", err)
 	}
 	s.sayAttempt()
 	defer a.leave()
-	return a.stages(ctx)
+	if err := a.stages(ctx); err != nil {
+		return err
+	}
+	return a.lost
 }
 
 // sayAttempt tells whether an earlier try left its claim on the disks.
@@ -169,6 +175,12 @@ func (a *actor) restore(ctx context.Context, _ plan.Step, progress func(int64, i
 		a.res.Bytes = r.Bytes
 		a.s.w.J.Note("Restored: %s", restore.Summary(r))
 	}
+	if p := report.ProblemOf(err); err != nil && p.Code == report.CodeRestoreFiles {
+		// Without its boot loader the rest of the files would be worth nothing.
+		a.s.w.J.Problem(p)
+		a.lost, err = err, nil
+		a.res.Problems = append(a.res.Problems, p)
+	}
 	return err
 }
 
@@ -223,6 +235,8 @@ func (a *actor) report(context.Context, plan.Step, func(int64, int64)) error {
 }
 
 func (a *actor) unmount(ctx context.Context, s plan.Step, progress func(int64, int64)) error {
+	// The journal says "unfinished" until all is on the disk.
+	unix.Sync()
 	a.s.w.J.Drop(a.journal())
 	if err := os.RemoveAll(filepath.Dir(a.journal())); err != nil {
 		return fmt.Errorf("take the journal away: %w", err)

@@ -95,8 +95,8 @@ func (s *session) confirm(ctx context.Context) error {
 		}
 		return nil
 	}
-	if s.resumable() {
-		return nil // it was confirmed when these disks were claimed
+	if readAttempts() > 0 && s.resumable() {
+		return nil // shown and begun in this very boot, and cut off
 	}
 	cctx, cancel := context.WithTimeout(ctx, countdown)
 	defer cancel()

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/beevik/ntp"
@@ -52,8 +53,10 @@ func (w *Worker) startDrivers(ctx context.Context) {
 			Skip:   func(m string) bool { return needless[m] },
 			Failed: func(m string, err error) { w.Exec.Log("module %s: %v", m, err) }}
 		go func() {
-			err := a.Run(ctx, func() { close(w.boot.settled) })
-			if err != nil && ctx.Err() == nil {
+			var once sync.Once
+			settled := func() { once.Do(func() { close(w.boot.settled) }) }
+			defer settled()
+			if err := a.Run(ctx, settled); err != nil && ctx.Err() == nil {
 				w.driverFault(err)
 			}
 		}()
@@ -70,10 +73,17 @@ func (w *Worker) settle(ctx context.Context) error {
 	select {
 	case <-w.boot.settled:
 		return nil
+	case <-time.After(settlePatience):
+		w.J.Note("Devices still come and go, or a driver hangs, after %s; going on", settlePatience)
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
+
+// settlePatience bounds the wait for drivers: one broken device must not keep
+// the menu from a person.
+const settlePatience = 90 * time.Second
 
 // clampClock sets a clock that is before the image was built to that time:
 // certificates and leases of such a machine would all be invalid.

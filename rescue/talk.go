@@ -91,6 +91,16 @@ func (t *Talk) Ask(ctx context.Context, q Question) (Request, error) {
 		t.j.Emit(report.Event{Kind: report.Answered, Step: q.ID, Text: "answered on " + r.From})
 		return r, nil
 	case <-ctx.Done():
+		// A key of the very last instant was taken, and told so: it wins.
+		t.mu.Lock()
+		delete(t.q, q.ID)
+		t.mu.Unlock()
+		select {
+		case r := <-ch:
+			t.j.Emit(report.Event{Kind: report.Answered, Step: q.ID, Text: "answered on " + r.From})
+			return r, nil
+		default:
+		}
 		t.j.Emit(report.Event{Kind: report.Answered, Step: q.ID})
 		return Request{}, ctx.Err()
 	}

@@ -74,9 +74,27 @@ func NewWorker(ctx context.Context) (*Worker, error) {
 	if w.Order, err = handoff.Decode(data); err != nil {
 		return nil, err
 	}
+	w.orderFaults()
 	w.T = NewTalk(w.J)
 	w.T.Handle = w.handle
 	return w, w.T.Serve(ctx, handoff.AnswersPath)
+}
+
+// orderFaults says what PID 1 found wrong with the order or the kernel command
+// line. A word that was not understood may have been meant to stop a recovery
+// or to choose another backup: nothing begins by itself then.
+func (w *Worker) orderFaults() {
+	data, err := os.ReadFile(handoff.FaultsPath)
+	if err != nil || len(strings.TrimSpace(string(data))) == 0 {
+		return
+	}
+	for _, l := range strings.Split(strings.TrimSpace(string(data)), "\n") {
+		w.J.Problem(report.Problem{Code: report.CodeUsage, Severity: report.Warning, Text: l, Next: "correct it in the boot menu"})
+	}
+	if w.Order.Recover == handoff.Auto {
+		w.Order.Recover = handoff.Menu
+		w.J.Note("Because of that nothing begins by itself")
+	}
 }
 
 // fileLog appends lines with the time since boot: the clock may be wrong.
@@ -145,9 +163,11 @@ func (w *Worker) autoStart(ctx context.Context) *report.Result {
 		return nil
 	case w.Order.Recover != handoff.Auto:
 		return nil
-	case w.Start > 1 && attempts == 0:
-		// It died before anything was written: a person should look first.
-		w.J.Note("The recovery program was started again by PID 1 before it had written anything")
+	case w.Start > maxAttempts:
+		w.J.Note("The recovery program was started %d times; a person must decide now", w.Start)
+		return nil
+	case attempts < 0:
+		w.J.Note("A try of this boot has ended already; a person must decide now")
 		return nil
 	case attempts >= maxAttempts:
 		w.J.Note("Writing was begun %d times in this boot; a person must decide now", attempts)
@@ -169,6 +189,7 @@ func (w *Worker) try(ctx context.Context, r Request) *report.Result {
 		w.mu.Unlock()
 	}()
 	res := w.recover(ctx, r)
+	endAttempt()
 	w.saveResult(res)
 	if res.Exit != report.ExitOK {
 		return res
@@ -289,6 +310,14 @@ func readAttempts() int {
 		return maxAttempts // unreadable: rather ask a person
 	}
 	return n
+}
+
+// endAttempt notes that the try ended: a worker that is started again later
+// must not begin by itself over what a person may have mended since.
+func endAttempt() {
+	if readAttempts() > 0 {
+		_ = os.WriteFile(claimedPath, []byte("-1"), 0o600)
+	}
 }
 
 func writeAttempt(n int) error {

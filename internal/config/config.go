@@ -243,6 +243,9 @@ func (c *Config) validatePaths() error {
 			return report.Errorf(report.CodeConfig, "name a mount point", "%suncovered holds an empty name", c.where("uncovered"))
 		}
 	}
+	if strings.Contains(c.Recover.Mapping, "://") {
+		return report.Errorf(report.CodeConfig, "name a file; it is packed into the image", "%srecover.mapping is %q: mappings are not fetched yet", c.where("recover.mapping"), c.Recover.Mapping)
+	}
 	if !filepath.IsAbs(c.OutputDir) {
 		return report.Errorf(report.CodeConfig, "write an absolute path", "%soutput_dir is %q", c.where("output_dir"), c.OutputDir)
 	}

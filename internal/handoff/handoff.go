@@ -13,6 +13,7 @@ import (
 const (
 	OrderInImage = "/etc/lifeboat/order.json"   // packed by the builder
 	OrderPath    = "/run/lifeboat/order.json"   // image's order with the command line applied, by PID 1
+	FaultsPath   = "/run/lifeboat/order.faults" // by PID 1: what was wrong with order or command line, a line each
 	EventsPath   = "/run/lifeboat/events.jsonl" // one report.Event a line, by the worker
 	ManifestPath = "/etc/lifeboat/manifest.json"
 	AnswersPath  = "/run/lifeboat/answers" // unix socket of the worker: consoles send what people typed

@@ -56,16 +56,22 @@ func (r *Reading) volumeMarks(ctx context.Context, disks []manifest.MachineDisk)
 	if r.lvm == nil {
 		return
 	}
-	t := lvm.Tool{Run: r.opt.Run, Devices: r.memberNodes()}
 	for _, vg := range r.lvm.VGs {
-		if vg.Partial || r.active(vg.UUID) {
-			continue // the devices of an active one were looked at above
+		if r.active(vg.UUID) {
+			continue // its devices were looked at above
 		}
+		// Each group by itself: two may have the same name. A group that lacks a
+		// disk may still hold a whole root.
+		t := lvm.Tool{Run: r.opt.Run}
 		var under []string
 		for _, pv := range r.lvm.PVs {
 			if d := r.View.ByNode(pv.Dev); pv.VGID == vg.UUID && d != nil {
 				under = append(under, r.View.DisksUnder(d)...)
+				t.Devices = append(t.Devices, r.View.Node(d))
 			}
+		}
+		if len(t.Devices) == 0 {
+			continue
 		}
 		for _, lv := range r.lvm.LVs {
 			if lv.VGID != vg.UUID || lv.Hidden || lv.Type != "linear" && lv.Type != "striped" {
@@ -137,10 +143,15 @@ func markOf(root *sysroot.Root) *manifest.Mark {
 		first, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
 		return strings.TrimSpace(first)
 	}
-	if !root.Exists("etc/os-release") && !root.Exists("usr/lib/os-release") {
+	// Links count by themselves: with a separate /usr they lead nowhere here.
+	sign := func(name string) bool { _, err := root.Lstat(name); return err == nil }
+	if !sign("etc/os-release") && !sign("usr/lib/os-release") && !sign("etc/fstab") && !sign("etc/passwd") {
 		return nil
 	}
 	m := &manifest.Mark{Host: line("etc/hostname"), MachineID: line("etc/machine-id"), Unfinished: root.Exists(handoff.JournalDir)}
+	if st, err := root.Lstat(path.Join(handoff.JournalDir, "journal.jsonl")); err == nil {
+		m.Journal = stamp(st.ModTime().Unix())
+	}
 	if m.Host == "" && m.MachineID == "" {
 		return nil
 	}

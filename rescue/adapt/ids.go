@@ -56,7 +56,7 @@ func (a *Adapter) IDs(ctx context.Context, _ plan.Step) error {
 	}
 	var table []plan.Rename
 	for _, r := range a.Renames {
-		if r.Old != "" && r.New != "" && r.Old != r.New {
+		if r.Old != "" && r.New != "" && r.Old != r.New && telling(r.Old) {
 			table = append(table, r)
 		}
 	}
@@ -73,6 +73,12 @@ func (a *Adapter) IDs(ctx context.Context, _ plan.Step) error {
 		}
 	}
 	return a.leftovers(ctx)
+}
+
+// telling tells whether an identity is none that could be an ordinary word or
+// number of a configuration file: a serial may be "1" or "root".
+func telling(id string) bool {
+	return len(id) >= 8 && strings.ContainsAny(id, "0123456789")
 }
 
 func (a *Adapter) files() ([]string, error) {

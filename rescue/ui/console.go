@@ -357,7 +357,10 @@ func cbreak(fd int) (restore func(), err error) {
 		return nil, err
 	}
 	t := *old
-	t.Lflag &^= unix.ICANON | unix.ECHO
+	// Every key counts as one: Ctrl-C is what people press to stop a
+	// countdown, and Ctrl-S must not freeze the screen.
+	t.Lflag &^= unix.ICANON | unix.ECHO | unix.ISIG | unix.IEXTEN
+	t.Iflag &^= unix.IXON | unix.BRKINT
 	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
 	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &t); err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 
 // FaultsPath holds what was wrong with the order or the kernel command line, a
 // line each; the worker shows it. It does not exist when all was well.
-const FaultsPath = "/run/lifeboat/order.faults"
+const FaultsPath = handoff.FaultsPath
 
 // Order is the image's order with the kernel command line applied, and what
 // was wrong with either. An image without a readable order offers the menu.
