@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -56,5 +57,46 @@ func TestCoveredDirectory(t *testing.T) {
 	}
 	if n, err := unix.Getxattr(point, "trusted.top", buf); err != nil || string(buf[:n]) != "y" {
 		t.Errorf("the top lacks its own attribute: %q, %v", buf[:max(n, 0)], err)
+	}
+}
+
+// TestHiddenFiles: through a detached copy of a mount the files below a runtime mount
+// are packed, as they are on the disk.
+func TestHiddenFiles(t *testing.T) {
+	src := t.TempDir()
+	if err := unix.Mount("tmpfs", src, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(src, unix.MNT_DETACH) })
+	dev := filepath.Join(src, "dev")
+	if err := os.Mkdir(dev, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dev, "hidden"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dev, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, src, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	var file bytes.Buffer
+	at := "/proc/self/fd/" + strconv.Itoa(fd)
+	if _, err := Create(t.Context(), &file, Options{}, []Source{{Path: "/", At: at, Bare: true}}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := Open(bytes.NewReader(file.Bytes()), int64(file.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	if err := a.List(t.Context(), func(e *Entry) error { found = found || e.Path == "/dev/hidden"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !found {
+		t.Error("the hidden file is not in the archive")
 	}
 }

@@ -32,6 +32,9 @@ type Source struct {
 	// Points are mount points below, as recorded, that mountinfo does not show at At
 	// (it does not below a private bind mount). The Paths of all sources count as well.
 	Points []string
+	// Bare says that nothing at all is mounted below At, as in a detached copy of the
+	// mount: mountinfo is not asked, only Points and the other sources count.
+	Bare bool
 }
 
 // Inode names a file on this machine.

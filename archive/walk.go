@@ -26,9 +26,11 @@ func openSource(s Source, mount int) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	points, err := mountPoints(s.At)
-	if err != nil {
-		return nil, fmt.Errorf("find what is mounted below: %w", err)
+	points := map[string]bool{}
+	if !s.Bare {
+		if points, err = mountPoints(s.At); err != nil {
+			return nil, fmt.Errorf("find what is mounted below: %w", err)
+		}
 	}
 	for _, p := range s.Points {
 		if rel, ok := strings.CutPrefix(p, strings.TrimRight(s.Path, "/")+"/"); ok && rel != "" {

@@ -147,7 +147,7 @@ func sources(o BackupOptions) (out []archive.Source, done func(), err error) {
 		fd, err := unix.OpenTree(unix.AT_FDCWD, string(m.Path), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err == nil {
 			fds = append(fds, fd)
-			s.At = fmt.Sprintf("/proc/self/fd/%d", fd)
+			s.At, s.Bare = fmt.Sprintf("/proc/self/fd/%d", fd), true
 		} else if err != unix.ENOSYS && err != unix.EPERM {
 			done()
 			return nil, nil, fmt.Errorf("open the mount %s: %w", m.Path, err)

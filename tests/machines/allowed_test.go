@@ -13,10 +13,10 @@ var allowed = []lab.Allow{
 	{Path: "var/lib/systemd/**", Why: "random seed, timers"},
 	{Path: "tmp", What: "mtime", Why: "in use while the server ran"},
 	{Path: "tmp/systemd-private-*", Why: "of services that ran"},
-	{Path: "tmp/systemd-private-*/**", Why: "of services that ran"},
+	{Path: "tmp/systemd-private-*/tmp", Why: "of services that ran"},
 	{Path: "var/tmp", What: "mtime", Why: "in use while the server ran"},
 	{Path: "var/tmp/systemd-private-*", Why: "of services that ran"},
-	{Path: "var/tmp/systemd-private-*/**", Why: "of services that ran"},
+	{Path: "var/tmp/systemd-private-*/tmp", Why: "of services that ran"},
 	{Path: "", What: "Journal features", Why: "says whether the journal was used since it was made"},
 	// What a backup does not hold, by its format.
 	{Path: "special/socket", What: "missing", Why: "sockets are made by the program that listens"},

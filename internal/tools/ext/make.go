@@ -161,13 +161,13 @@ func tuneArgs(dev string, e *manifest.Ext) []string {
 		}
 	}
 	args = append(args, "-o", strings.Join(append(opts, e.MountOptions...), ","))
-	if e.MoreOptions != "" {
-		args = append(args, "-E", "mount_opts="+e.MoreOptions)
-	}
 	// mke2fs takes the geometry of the device where it is told none.
 	x := fmt.Sprintf("stride=%d,stripe_width=%d", e.Stride, e.StripeWidth)
 	if e.HashAlg != "" {
 		x += ",hash_alg=" + e.HashAlg
+	}
+	if e.MoreOptions != "" {
+		x += ",mount_opts=" + e.MoreOptions // tune2fs hears the last -E only
 	}
 	return append(args, "-E", x, dev)
 }

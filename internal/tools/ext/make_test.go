@@ -18,7 +18,7 @@ func TestMakeArgv(t *testing.T) {
 				"-U ccc32557-dc7d-430a-9232-b9d2714d1cf9 -L 'lab el' -M '/mnt/x y' " +
 				"-E nodiscard,hash_seed=1b35403b-0de0-49ba-9eab-64baa7332284,stride=16,stripe_width=64,resize=33947648,encoding=utf8-12.1 /dev/x 307200",
 			"tune2fs -c 20 -i 432000s -r 15360 -u 0 -g 0 -e continue " +
-				"-o ^debug,^bsdgroups,^uid16,^nobarrier,^block_validity,^discard,^nodelalloc,journal_data,user_xattr,acl -E mount_opts=nodelalloc -E stride=16,stripe_width=64,hash_alg=half_md4 /dev/x",
+				"-o ^debug,^bsdgroups,^uid16,^nobarrier,^block_validity,^discard,^nodelalloc,journal_data,user_xattr,acl -E stride=16,stripe_width=64,hash_alg=half_md4,mount_opts=nodelalloc /dev/x",
 		},
 		"rev0.txt": {
 			"mke2fs -q -F -O none -r 0 -b 1024 -N 5136 -m 0 -U 2b6f2b19-5d3c-4a52-9d80-6a3d9b2f6a01 -E nodiscard,hash_seed=1b35403b-0de0-49ba-9eab-64baa7332284 /dev/x 20480",
