@@ -125,11 +125,12 @@ func (b *bench) bash(ctx context.Context, script, folder, file string) error {
 
 func (b *bench) packOnce(ctx context.Context, t *tool, src, dir string, round int) error {
 	file := filepath.Join(dir, t.file)
-	if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	waitQuiet(ctx)
-	s, err := measure(ctx, dir, shell(t.pack, src, file)...)
+	s, err := quietest(ctx, func() (*sample, error) {
+		if err := os.RemoveAll(file); err != nil {
+			return nil, err
+		}
+		return measure(ctx, dir, shell(t.pack, src, file)...)
+	})
 	if err != nil {
 		return fmt.Errorf("pack with %s: %w", t.name, err)
 	}
@@ -143,15 +144,17 @@ func (b *bench) packOnce(ctx context.Context, t *tool, src, dir string, round in
 }
 
 func (b *bench) restoreOnce(ctx context.Context, t *tool, want tree, dir string, round int) error {
-	file, to := filepath.Join(dir, t.file), filepath.Join(dir, fmt.Sprintf("%s.%d", t.file, round))
-	if err := os.Mkdir(to, 0o700); err != nil {
-		return err
-	}
+	file := filepath.Join(dir, t.file)
 	if err := warm(file, make([]byte, 1<<20)); err != nil {
 		return err
 	}
-	waitQuiet(ctx)
-	s, err := measure(ctx, dir, shell(t.restore, to, file)...)
+	var to string
+	s, err := quietest(ctx, func() (s *sample, err error) {
+		if to, err = os.MkdirTemp(dir, "restored-"); err != nil {
+			return nil, err
+		}
+		return measure(ctx, dir, shell(t.restore, to, file)...)
+	})
 	if err != nil {
 		return fmt.Errorf("restore with %s: %w", t.name, err)
 	}
@@ -184,7 +187,8 @@ func (b *bench) archiveReport(source tree, tools []*tool) {
 		pack.add(row(t.name, median(t.packed), fmt.Sprintf("%.0f", float64(t.size)/1e6))...)
 		back.add(row(t.name, median(t.restored))...)
 	}
-	b.say("## Archive\n\nA tree of %d entries and %.0f MB on this machine's disk, page cache warm; medians of %d runs, the tools in turn.\n"+
+	b.say("## Archive\n\nA tree of %d entries and %.0f MB on this machine's disk, page cache warm; medians of %d runs, the tools in turn;\n"+
+		"they come before other work of the machine, and runs that it disturbed are repeated for a while. "+
 		"\"MB/s\" is of source data until the program ended, \"synced\" until the disk had it. Memory adds the peaks of all processes.\n",
 		source.files, float64(source.bytes)/1e6, rounds)
 	b.say("%s\n%s", pack.String(), back.String())

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,7 @@ import (
 
 	"lifeboat/drill/qemu"
 	"lifeboat/internal/run"
+	"lifeboat/report"
 	"lifeboat/tests/lab"
 )
 
@@ -112,7 +115,7 @@ func (b *bench) makeImage(ctx context.Context, vm *lab.Machine, im *image) error
 	} else {
 		im.size, im.initramfs, err = b.ourSizes(ctx, vm)
 	}
-	b.out.Info("rescue: %.1f s, image %d MiB", real.Seconds(), im.size>>20)
+	b.out.Info("rescue: %.1f s, %.1f s CPU, image %d MiB", real.Seconds(), cpu.Seconds(), im.size>>20)
 	return err
 }
 
@@ -144,8 +147,21 @@ func (b *bench) ourSizes(ctx context.Context, vm *lab.Machine) (size, initramfs 
 			Media     []struct{ Bytes int64 }
 		}
 	}
-	if err := json.Unmarshal(r.Stdout, &doc); err != nil {
-		return 0, 0, fmt.Errorf("what mkrescue --json said: %w", err)
+	// A stream of events, and after them the document.
+	for d := json.NewDecoder(bytes.NewReader(r.Stdout)); ; {
+		var one json.RawMessage
+		if err := d.Decode(&one); err == io.EOF {
+			break
+		} else if err != nil {
+			return 0, 0, fmt.Errorf("what mkrescue --json said: %w", err)
+		}
+		var e report.Event
+		if json.Unmarshal(one, &e) == nil && e.Kind == report.Finished {
+			b.out.Info("rescue:   %6.1f s  %s", float64(e.Millis)/1000, e.Text)
+		}
+		if err := json.Unmarshal(one, &doc); err != nil {
+			return 0, 0, fmt.Errorf("what mkrescue --json said: %w", err)
+		}
 	}
 	if len(doc.Rescue.Media) != 1 {
 		return 0, 0, fmt.Errorf("mkrescue made %d media instead of one", len(doc.Rescue.Media))
