@@ -31,7 +31,8 @@ type web struct {
 
 // Times that a request may take; a variable only for tests.
 var (
-	webTries   = 8
+	webTries   = 8  // of a first contact
+	webPatient = 60 // of a read in the middle of a restore: a server may restart at night
 	webBackoff = 500 * time.Millisecond
 	webStall   = 60 * time.Second // without one byte
 )
@@ -168,12 +169,14 @@ func (w *web) List(ctx context.Context, host string) ([]Item, error) {
 
 // retry repeats f with growing pauses until it succeeds, fails for good or
 // the tries are used up.
-func (w *web) retry(ctx context.Context, f func() error) error {
+func (w *web) retry(ctx context.Context, f func() error) error { return w.retryN(ctx, webTries, f) }
+
+func (w *web) retryN(ctx context.Context, tries int, f func() error) error {
 	pause := webBackoff
 	for try := 1; ; try++ {
 		err := f()
 		var st *statusError
-		if err == nil || errors.As(err, &st) && st.lasting() || try >= webTries || ctx.Err() != nil {
+		if err == nil || errors.As(err, &st) && st.lasting() || try >= tries || ctx.Err() != nil {
 			return err
 		}
 		select {
@@ -272,7 +275,7 @@ func (o *webObject) ReadAt(p []byte, off int64) (int, error) {
 		want = want[:o.size-off]
 	}
 	n := 0
-	err := o.w.retry(o.ctx, func() error {
+	err := o.w.retryN(o.ctx, webPatient, func() error {
 		if n == len(want) {
 			return nil
 		}

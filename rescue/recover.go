@@ -23,6 +23,7 @@ type session struct {
 	w        *Worker
 	order    handoff.Order // of the boot, with what was asked for this try
 	attended bool
+	dry      bool // shows the plan only: what a failed try left mounted stays
 	began    time.Time
 	phases   []report.Phase
 	medium   *Medium
@@ -193,8 +194,10 @@ func (s *session) makePlan(ctx context.Context) error {
 	if err := s.readMapping(); err != nil {
 		return err
 	}
-	if err := s.closeEarlier(ctx); err != nil {
-		return err
+	if !s.dry {
+		if err := s.closeEarlier(ctx); err != nil {
+			return err
+		}
 	}
 	if err := s.look(ctx); err != nil {
 		return err
@@ -240,6 +243,7 @@ func (s *session) input() plan.Input {
 func (w *Worker) showPlan(ctx context.Context, r Request) error {
 	r.Attended = true
 	s := w.newSession(r)
+	s.dry = true
 	defer s.close()
 	err := s.prepare(ctx)
 	if s.plan != nil {

@@ -7,6 +7,7 @@ import (
 	"path"
 	"time"
 
+	"lifeboat/internal/handoff"
 	"lifeboat/internal/sysroot"
 	"lifeboat/report"
 )
@@ -75,8 +76,8 @@ func (s *session) mark(fs *sysroot.Root, res *report.Result) error {
 		Backup: s.archive.Info().UUID.String(), Attempt: s.attempt, Resumed: res.Resumed}
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err == nil {
-		if err = fs.MkdirAll(path.Dir(MarkPath), 0o700); err == nil {
-			err = fs.WriteFile(MarkPath, append(data, '\n'), 0o600)
+		if err = fs.MkdirAll(path.Dir(handoff.MarkInTarget), 0o700); err == nil {
+			err = fs.WriteFile(handoff.MarkInTarget, append(data, '\n'), 0o600)
 		}
 	}
 	if err != nil {

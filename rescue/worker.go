@@ -20,15 +20,14 @@ import (
 
 // Places of the rescue system.
 const (
-	TargetRoot  = "/mnt/target"                      // where the restored system is mounted
-	LogPath     = "/run/lifeboat/log.txt"            // programs started, with their output on failure
-	claimedPath = "/run/lifeboat/attempts"           // how often this boot began to write
-	maxAttempts = 3                                  // of one boot, after which only the menu is offered
-	countdown   = 30 * time.Second                   // on every console before an unattended recovery
-	StartEnv    = "LIFEBOAT_WORKER_START"            // set by PID 1: 1 for the first start of the worker
-	ResultPath  = "/run/lifeboat/result.json"        // of the last run
-	TargetLogs  = "/var/log/lifeboat"                // in the restored system
-	MarkPath    = "/var/lib/lifeboat/recovered.json" // in the restored system: which order made it
+	TargetRoot  = "/mnt/target"               // where the restored system is mounted
+	LogPath     = "/run/lifeboat/log.txt"     // programs started, with their output on failure
+	claimedPath = "/run/lifeboat/attempts"    // how often this boot began to write
+	maxAttempts = 3                           // of one boot, after which only the menu is offered
+	countdown   = 30 * time.Second            // on every console before an unattended recovery
+	StartEnv    = "LIFEBOAT_WORKER_START"     // set by PID 1: 1 for the first start of the worker
+	ResultPath  = "/run/lifeboat/result.json" // of the last run
+	TargetLogs  = "/var/log/lifeboat"         // in the restored system
 )
 
 // Worker carries out the order of this boot. It owns every write to a disk;
@@ -74,10 +73,28 @@ func NewWorker(ctx context.Context) (*Worker, error) {
 	if w.Order, err = handoff.Decode(data); err != nil {
 		return nil, err
 	}
+	if w.Start > 1 {
+		killLeftovers()
+	}
 	w.orderFaults()
 	w.T = NewTalk(w.J)
 	w.T.Handle = w.handle
 	return w, w.T.Serve(ctx, handoff.AnswersPath)
+}
+
+// killLeftovers ends programs that an earlier worker had started inside the
+// target: they would hold its filesystems.
+func killLeftovers() {
+	roots, _ := filepath.Glob("/proc/[0-9]*/root")
+	for _, r := range roots {
+		link, err := os.Readlink(r)
+		if err != nil || link != TargetRoot && !strings.HasPrefix(link, TargetRoot+"/") {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(r))); err == nil && pid > 1 {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
 }
 
 // orderFaults says what PID 1 found wrong with the order or the kernel command

@@ -22,8 +22,8 @@ const (
 // What a recovery leaves in the system that it restores, as the next rescue
 // system finds it there.
 const (
-	MarkInTarget = "/var/lib/lifeboat/recovered.json" // which order restored it; JSON with "order"
-	JournalDir   = "/.lifeboat-recover"               // of a recovery that is not finished
+	MarkInTarget = "/etc/lifeboat/recovered.json" // which order restored it; JSON with "order"; /etc is always on the root filesystem
+	JournalDir   = "/.lifeboat-recover"           // of a recovery that is not finished
 )
 
 // Modes of Order.Recover.

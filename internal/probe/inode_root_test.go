@@ -117,7 +117,7 @@ func TestLook(t *testing.T) {
 		dir, dev := mounted(t, mkfs...)
 		for name, text := range map[string]string{
 			"etc/os-release": "ID=debian\n", "etc/hostname": "alpha\n", "etc/machine-id": "0123456789abcdef0123456789abcdef\n",
-			"var/lib/lifeboat/recovered.json": `{"order":"order-7","host":"alpha"}`, "var/log/wtmp": "",
+			"etc/lifeboat/recovered.json": `{"order":"order-7","host":"alpha"}`, "var/log/wtmp": "",
 		} {
 			at := filepath.Join(dir, name)
 			if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
