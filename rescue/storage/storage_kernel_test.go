@@ -307,7 +307,7 @@ func TestClose(t *testing.T) {
 	b := fullGraph(t, targets, spare)
 	s := build(t, b)
 	sh(t, fmt.Sprintf(`wipefs -qaf %[2]s; pvcreate -qy %[1]s %[2]s; vgcreate -q used %[1]s; lvcreate -qy -Wn -L 100M -n a used; lvcreate -qy -Wn -L 100M -n b used
-		mke2fs -q /dev/used/a; mkdir -p /mnt/else; mount /dev/used/a /mnt/else; truncate -s 64M /mnt/else/img; losetup /dev/loop5 /mnt/else/img
+		mke2fs -q /dev/used/a; mkdir -p /mnt/else; mount /dev/used/a /mnt/else; truncate -s 64M /mnt/else/img; modprobe loop; losetup /dev/loop5 /mnt/else/img
 		vgcreate -q kept %[2]s; lvcreate -qy -Wn -L 100M -n backup kept`, other.Path, spare.Path))
 	if err := Close(context.Background(), s.Root, []string{"/dev/kept/backup"}, nil); err != nil {
 		t.Fatal(err)
@@ -326,7 +326,7 @@ func TestLoopSwapReadOnly(t *testing.T) {
 	b := simple(t, targets[0], spare)
 	s := b.storage(false)
 	s.run(t, plan.StageRelease, plan.StageStorage, plan.StageMount)
-	sh(t, "truncate -s 64M "+s.Root+"/img; mke2fs -qF "+s.Root+"/img; mkdir "+s.Root+"/in; losetup /dev/loop3 "+s.Root+"/img; mount /dev/loop3 "+s.Root+"/in")
+	sh(t, "truncate -s 64M "+s.Root+"/img; mke2fs -qF "+s.Root+"/img; mkdir "+s.Root+"/in; modprobe loop; losetup /dev/loop3 "+s.Root+"/img; mount /dev/loop3 "+s.Root+"/in")
 	s = b.storage(false)
 	s.run(t, plan.StageRelease)
 	if out, _ := exec.Command("findmnt", "-rn", "-R", s.Root).Output(); len(out) > 0 {
