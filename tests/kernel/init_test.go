@@ -192,7 +192,7 @@ func TestEnds(t *testing.T) {
 		{"reboot", func(m *Machine) { m.start(nil, "reboot") }, "Rebooting", false},
 		{"Ctrl-Alt-Del", func(m *Machine) {
 			if err := m.SendKeys(m.ctx(), "ctrl", "alt", "delete"); err != nil {
-				t.Fatal(err)
+				m.t.Fatal(err)
 			}
 		}, "Rebooting", false},
 		{"poweroff", func(m *Machine) { m.start(nil, "poweroff") }, "Powering off", true},
@@ -207,7 +207,7 @@ func ends(t *testing.T, ask func(*Machine), says string, off bool) {
 	m.Sh(`for s in 0 1; do for b in /sys/block/vd*; do [ "$(cat $b/serial)" = blank$s ] && ln -s /dev/${b##*/} /tmp/d$s; done; done
 		mkfs.ext4 -q -F /tmp/d0; mkdir "/mnt/a b"; mount -t ext4 /tmp/d0 "/mnt/a b"; mkswap -q /tmp/d1 >/dev/null; swapon /tmp/d1
 		mkdir -p "/mnt/a b/in"; mount -t tmpfs none "/mnt/a b/in"; mkdir /mnt/bind; mount --bind "/mnt/a b" /mnt/bind
-		seq 100000 > "/mnt/a b/data"; (trap '' TERM HUP; exec sleep 1000) & cd "/mnt/a b"; exec setsid sleep 1000 >/dev/null 2>&1 &`)
+		seq 100000 > "/mnt/a b/data"; (trap '' TERM HUP; exec sleep 1000) >/dev/null 2>&1 & cd "/mnt/a b"; exec setsid sleep 1000 >/dev/null 2>&1 &`)
 	mark, portMark := m.Console().Mark(), m.Port(portName).Mark()
 	ask(m)
 	m.expect(m.Console(), mark, says)
