@@ -126,6 +126,9 @@ func Errorf(code, next, format string, args ...any) *Fault {
 
 // ProblemOf returns the coded problem in err's chain, or a general one.
 func ProblemOf(err error) Problem {
+	if err == nil {
+		return Problem{Code: CodeFailed, Severity: Info, Text: "nothing is wrong"}
+	}
 	var f *Fault
 	if errors.As(err, &f) {
 		p := f.Problem

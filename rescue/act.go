@@ -175,13 +175,18 @@ func (a *actor) restore(ctx context.Context, _ plan.Step, progress func(int64, i
 		a.res.Bytes = r.Bytes
 		a.s.w.J.Note("Restored: %s", restore.Summary(r))
 	}
-	if p := report.ProblemOf(err); err != nil && p.Code == report.CodeRestoreFiles {
-		// Without its boot loader the rest of the files would be worth nothing.
-		a.s.w.J.Problem(p)
-		a.lost, err = err, nil
-		a.res.Problems = append(a.res.Problems, p)
+	if err == nil {
+		return nil
 	}
-	return err
+	p := report.ProblemOf(err)
+	if p.Code != report.CodeRestoreFiles {
+		return err
+	}
+	// Without its boot loader the rest of the files would be worth nothing.
+	a.s.w.J.Problem(p)
+	a.lost = err
+	a.res.Problems = append(a.res.Problems, p)
+	return nil
 }
 
 func (a *actor) points(context.Context, plan.Step, func(int64, int64)) error {

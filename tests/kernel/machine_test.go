@@ -21,7 +21,7 @@ import (
 const portName = "lifeboat.kernel"
 
 // patience is the limit of any one wait; nothing but a fault comes near it.
-const patience = 3 * time.Minute
+const patience = 10 * time.Minute
 
 // Machine is a running guest.
 type Machine struct {
