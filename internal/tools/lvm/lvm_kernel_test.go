@@ -31,7 +31,7 @@ func TestReadActive(t *testing.T) {
 	d := inguest.Disks(t, 2)
 	sh(t, "pvcreate -qy "+d[0].Path+" "+d[1].Path+"; vgcreate -q vg-x "+d[0].Path+" "+d[1].Path+`
 		lvcreate -qy -L 100M -n plain vg-x
-		lvcreate -qy -L 64M --type striped -i 2 -I 32k -n stripes vg-x; lvextend -qy -l +10 vg-x/plain
+		lvcreate -qy -L 64M --type striped -i 2 -I 32k -n stripes vg-x; lvm lvextend -qy -l +10 vg-x/plain
 		lvcreate -qy -L 32M --type raid1 -m 1 -n mirror vg-x
 		lvcreate -qy -Zn -L 200M --type thin-pool -n pool vg-x; lvcreate -qy -V 1G --thinpool pool -n thin vg-x
 		lvcreate -qy -s -n thinsnap vg-x/thin; lvcreate -qy -s -L 16M -n snap vg-x/plain
