@@ -204,19 +204,32 @@ func (v *View) ByNode(path string) *Device {
 	if d := v.byName[rel]; d != nil {
 		return d
 	}
+	if d := v.mapped(rel); d != nil {
+		return d
+	}
+	real, err := filepath.EvalSymlinks(filepath.Join(v.System.Dev, rel))
+	if err != nil {
+		return nil
+	}
+	n, err := filepath.Rel(v.System.Dev, real)
+	if err != nil {
+		return nil
+	}
+	if d := v.byName[n]; d != nil {
+		return d
+	}
+	// Without udev the names below /dev/mapper are nodes, not links.
+	return v.mapped(n)
+}
+
+// mapped returns the device of a name below mapper/, or nil.
+func (v *View) mapped(rel string) *Device {
 	if n, ok := strings.CutPrefix(rel, "mapper/"); ok {
 		for _, d := range v.Devices {
 			if d.Kind == DM && d.DMName == n {
 				return d
 			}
 		}
-	}
-	real, err := filepath.EvalSymlinks(filepath.Join(v.System.Dev, rel))
-	if err != nil {
-		return nil
-	}
-	if n, err := filepath.Rel(v.System.Dev, real); err == nil {
-		return v.byName[n]
 	}
 	return nil
 }

@@ -164,9 +164,38 @@ func (s *Storage) Unmount(ctx context.Context) error {
 		if !blockdev.Under(m.Path, s.Root) {
 			continue
 		}
+		if err := s.closeLoops(ctx, m); err != nil {
+			return err
+		}
 		if err := s.unmountPath(ctx, m.Path, len(v.MountDevices(m)) > 0); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// closeLoops takes down the loop devices whose files lie on a mount, with
+// what stands on them: they would keep it busy.
+func (s *Storage) closeLoops(ctx context.Context, m blockdev.Mount) error {
+	for {
+		v, err := s.system.Scan()
+		if err != nil {
+			return err
+		}
+		var top *blockdev.Device
+		for _, l := range v.Devices {
+			if l.Kind != blockdev.Loop {
+				continue
+			}
+			if on, ok := v.MountOf(l.File); ok && on.ID == m.ID {
+				top = topmost(v, above(v, l))
+			}
+		}
+		if top == nil {
+			return nil
+		}
+		if err := s.takeDown(ctx, v, top); err != nil {
+			return err
+		}
+	}
 }
