@@ -110,8 +110,8 @@ func (m Menu) Config() string {
 }
 
 // MediumMark is a file in a medium's EFI image that keeps Local from starting
-// the medium again.
-const MediumMark = "/lifeboat/medium"
+// the medium again. Its folder is on every ESP, so that asking is no error.
+const MediumMark = "/EFI/lifeboat.id"
 
 // usualLoaders are what distributions install, and what firmware falls back to.
 var usualLoaders = []string{
@@ -122,7 +122,8 @@ var usualLoaders = []string{
 }
 
 // localBody starts the installed system. In UEFI its loader is looked for:
-// leaving GRUB would end in the setup of many firmwares, with nobody there. A
+// leaving GRUB would end in the setup of many firmwares, with nobody there. It
+// is told the device of its files by root, not by the path that it came by. A
 // BIOS only has numbers: the first disk that is not this medium, which must
 // look like the first one to old boot code.
 const localBody = `  if [ "$grub_platform" = efi ]; then
@@ -131,7 +132,8 @@ const localBody = `  if [ "$grub_platform" = efi ]; then
         if [ -e $esp$file ]; then
           if [ ! -e $esp%s ]; then
             echo "Starting $esp$file ..."
-            if chainloader $esp$file; then
+            set root=$esp
+            if chainloader $file; then
               boot
             fi
           fi
