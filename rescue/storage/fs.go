@@ -25,6 +25,8 @@ import (
 type maker struct {
 	make func(ctx context.Context, r run.Runner, dev string, fs *manifest.FS, bytes int64) error
 	read func(ctx context.Context, r run.Runner, dev string) (*manifest.FS, error)
+	// check mends one that was cut off; nil where mounting does that.
+	check func(ctx context.Context, r run.Runner, dev string) error
 }
 
 func makeExt(ctx context.Context, r run.Runner, dev string, fs *manifest.FS, _ int64) error {
@@ -38,11 +40,11 @@ func makeXFS(ctx context.Context, r run.Runner, dev string, fs *manifest.FS, _ i
 // makers is the literal table of filesystems that can be made. plan's and
 // probe's say the same.
 var makers = map[string]maker{
-	"ext2": {makeExt, ext.Read},
-	"ext3": {makeExt, ext.Read},
-	"ext4": {makeExt, ext.Read},
-	"xfs":  {makeXFS, xfs.Read},
-	"vfat": {vfat.Make, vfat.Read},
+	"ext2": {makeExt, ext.Read, ext.Check},
+	"ext3": {makeExt, ext.Read, nil},
+	"ext4": {makeExt, ext.Read, nil},
+	"xfs":  {makeXFS, xfs.Read, nil},
+	"vfat": {vfat.Make, vfat.Read, vfat.Check},
 }
 
 // mkfs makes a filesystem and reads it back: what decides its format must be

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"lifeboat/internal/blockdev"
 	"lifeboat/internal/disklabel"
@@ -139,7 +140,20 @@ func (s *Storage) openFS(ctx context.Context, n *manifest.Node) error {
 	if err != nil {
 		return err
 	}
-	return s.sameFS(ctx, n, dev, m, false)
+	if err := s.sameFS(ctx, n, dev, m, false); err != nil || m.check == nil {
+		return err
+	}
+	// After a restart of the worker alone it is mounted and whole.
+	v, err := s.system.Scan()
+	if err != nil {
+		return err
+	}
+	for _, mt := range v.Mounts {
+		if d := v.ByNode(dev); d != nil && slices.Contains(v.MountDevices(mt), d) {
+			return nil
+		}
+	}
+	return m.check(ctx, s.Run, dev)
 }
 
 func (s *Storage) openSwap(ctx context.Context, n *manifest.Node) error {

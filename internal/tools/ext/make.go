@@ -171,3 +171,14 @@ func tuneArgs(dev string, e *manifest.Ext) []string {
 	}
 	return append(args, "-E", x, dev)
 }
+
+// Check mends what a machine that was switched off left half-written; what
+// needs a person's decision is an error.
+func Check(ctx context.Context, r run.Runner, dev string) error {
+	// Status 1: errors were found and mended; 2 would ask for a restart of a
+	// mounted root, which this is not.
+	if _, err := r.Run(ctx, run.Cmd{Path: "e2fsck", Args: []string{"-p", dev}, OK: []int{0, 1}}); err != nil {
+		return fmt.Errorf("check the ext filesystem on %s: %w", dev, err)
+	}
+	return nil
+}

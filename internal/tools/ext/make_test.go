@@ -52,3 +52,12 @@ func TestMakeRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckStatus(t *testing.T) {
+	for code, good := range map[int]bool{0: true, 1: true, 2: false, 4: false} {
+		f := &run.Fake{Answer: func(run.Cmd) (run.Result, error) { return run.Result{Code: code}, nil }}
+		if err := Check(context.Background(), f, "/dev/x"); (err == nil) != good || f.Calls()[0] != "e2fsck -p /dev/x" {
+			t.Errorf("status %d: %v, %q", code, err, f.Calls())
+		}
+	}
+}

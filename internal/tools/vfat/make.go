@@ -52,3 +52,13 @@ func Make(ctx context.Context, r run.Runner, dev string, fs *manifest.FS, bytes 
 	}
 	return nil
 }
+
+// Check mends what a machine that was switched off left half-written; a
+// filesystem that cannot be mended is an error. FAT has no journal.
+func Check(ctx context.Context, r run.Runner, dev string) error {
+	// Status 1: errors were found and mended.
+	if _, err := r.Run(ctx, run.Cmd{Path: "fsck.vfat", Args: []string{"-a", dev}, OK: []int{0, 1}}); err != nil {
+		return fmt.Errorf("check the vfat on %s: %w", dev, err)
+	}
+	return nil
+}
