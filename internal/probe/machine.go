@@ -23,7 +23,7 @@ import (
 // what this reading found is read again but the signatures.
 func (r *Reading) Machine(ctx context.Context) (*manifest.Machine, error) {
 	m := &manifest.Machine{Rescue: r.opt.Rescue}
-	g, ctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { m.DMI, m.CPU = r.summary(); return nil })
 	g.Go(func() (err error) { m.Memory, err = r.memory(); return err })
 	g.Go(func() error { m.PCI = r.pci(); return nil })
@@ -36,18 +36,18 @@ func (r *Reading) Machine(ctx context.Context) (*manifest.Machine, error) {
 		}
 		return err
 	})
-	g.Go(func() (err error) { m.Disks, err = r.disks(ctx); return err })
+	g.Go(func() (err error) { m.Disks, err = r.disks(gctx); return err })
 	g.Go(func() (err error) { m.Kernel, err = r.kernel(); return err })
 	if r.opt.Rescue {
-		g.Go(func() error { m.Tools = r.tools(ctx); return nil })
+		g.Go(func() error { m.Tools = r.tools(gctx); return nil })
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	if r.opt.Rescue {
-		r.marks(ctx, m.Disks)
+		r.marks(ctx, m.Disks) // not gctx, which ended with the group
 	}
-	return m, nil
+	return m, ctx.Err()
 }
 
 // known drops what ghw writes where firmware and kernel say nothing.
