@@ -255,13 +255,7 @@ func (w *Worker) showPlan(ctx context.Context, r Request) error {
 
 // finish says how it ended, everywhere.
 func (s *session) finish(res *report.Result, err error) {
-	res.Ended = time.Now().UTC()
-	res.Phases = s.phases
-	res.Attempt = s.attempt
-	res.Problems = append(res.Problems, s.problems...)
-	if s.plan != nil {
-		res.PlanID = s.plan.ID
-	}
+	*res = s.soFar(*res)
 	kind := report.Done
 	if err != nil {
 		res.Exit = report.ExitOf(err)

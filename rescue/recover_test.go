@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"lifeboat/internal/handoff"
+	"lifeboat/plan"
+	"lifeboat/report"
 )
 
 // TestRequestForOneTry: another archive or mapping counts for the try that
@@ -16,5 +18,18 @@ func TestRequestForOneTry(t *testing.T) {
 	}
 	if s = w.newSession(Request{Do: "recover"}); s.order.Backup != w.Order.Backup || s.order.Mapping != "/etc/m.yaml" || s.attended {
 		t.Errorf("the next try: %+v, attended %v", s.order, s.attended)
+	}
+}
+
+// TestReportSoFar: what lies in the restored system says which attempt made it
+// by which plan, though the run has not ended yet.
+func TestReportSoFar(t *testing.T) {
+	s := &session{attempt: 2, plan: &plan.Plan{ID: "p1"}, phases: []report.Phase{{Name: "restore"}}, problems: []report.Problem{{Code: report.CodeClock}}}
+	res := report.Result{Host: "h", Problems: []report.Problem{{Code: report.CodeNetwork}}}
+	if r := s.soFar(res); r.Host != "h" || r.Attempt != 2 || r.PlanID != "p1" || len(r.Phases) != 1 || len(r.Problems) != 2 {
+		t.Errorf("%+v", r)
+	}
+	if len(res.Problems) != 1 || res.Attempt != 0 {
+		t.Errorf("the result itself changed: %+v", res)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"time"
 
 	"lifeboat/internal/handoff"
@@ -36,9 +37,8 @@ func (s *session) writeReport(res *report.Result) error {
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
-	now := *res
-	now.Ended, now.Phases, now.State = time.Now().UTC(), s.phases, "done"
-	now.Problems = append(now.Problems, s.problems...)
+	now := s.soFar(*res)
+	now.State = "done"
 	docs := map[string]any{"report.json": now, "plan.json": s.plan, "machine.json": s.machine, "order.json": s.order.Redacted()}
 	for name, v := range docs {
 		data, err := json.MarshalIndent(v, "", "  ")
@@ -69,6 +69,17 @@ func (s *session) writeReport(res *report.Result) error {
 		}
 	}
 	return s.mark(fs, res)
+}
+
+// soFar is a result with all that the session knows by now: the report in the
+// restored system is written before the run has ended.
+func (s *session) soFar(res report.Result) report.Result {
+	res.Ended, res.Phases, res.Attempt = time.Now().UTC(), s.phases, s.attempt
+	res.Problems = slices.Concat(res.Problems, s.problems)
+	if s.plan != nil {
+		res.PlanID = s.plan.ID
+	}
+	return res
 }
 
 func (s *session) mark(fs *sysroot.Root, res *report.Result) error {
