@@ -107,11 +107,10 @@ func (l *Lab) Compare(ctx context.Context, source, restored string) (Differences
 		return nil, err
 	}
 	defer os.RemoveAll(out)
-	a, b, inGuest, err := l.readBoth(ctx, source, restored, out)
+	a, b, pairs, inGuest, err := l.readBoth(ctx, source, restored, out)
 	if err != nil {
 		return nil, fmt.Errorf("compare %s with %s: %w", source, restored, err)
 	}
-	pairs := a.pairs(b)
 	if err := l.judge(ctx, a, b, pairs, inGuest, out); err != nil {
 		return nil, fmt.Errorf("compare %s with %s: %w", source, restored, err)
 	}
@@ -138,28 +137,39 @@ func mountable(fs string) bool {
 	return native(fs)
 }
 
-// pairs are the file systems that both disks have, by name.
-func (d *Disk) pairs(o *Disk) []string {
+// pairs are the file systems that both disks have, by name. What holds
+// something that the referee cannot look into is an error: it must not pass
+// as equal. A volume that only one disk has differs in its facts.
+func (d *Disk) pairs(o *Disk) ([]string, error) {
 	var names []string
 	for n, t := range d.Volumes {
-		if mountable(t) && o.Volumes[n] == t {
-			names = append(names, n)
+		switch {
+		case mountable(t):
+			if o.Volumes[n] == t {
+				names = append(names, n)
+			}
+		case t == "" || t == "swap" || t == "LVM2_member":
+		default:
+			return nil, fmt.Errorf("%s of %s holds %s, and the referee has not learned to look into that", n, d.Path, t)
 		}
 	}
 	sort.Strings(names)
-	return names
+	return names, nil
 }
 
 // readBoth describes both disks, and lists in the appliance what this machine
 // cannot mount: foreign file systems, and volumes in several pieces.
-func (l *Lab) readBoth(ctx context.Context, source, restored, out string) (a, b *Disk, inGuest []string, err error) {
+func (l *Lab) readBoth(ctx context.Context, source, restored, out string) (a, b *Disk, pairs, inGuest []string, err error) {
 	m, disks, err := l.inspect(ctx, source, restored)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, nil, err
 	}
 	defer m.Kill()
 	a, b = disks[0], disks[1]
-	for i, name := range a.pairs(b) {
+	if pairs, err = a.pairs(b); err != nil {
+		return nil, nil, nil, nil, err
+	}
+	for i, name := range pairs {
 		if native(a.Volumes[name]) && len(a.extents[name]) == 1 && len(b.extents[name]) == 1 {
 			continue
 		}
@@ -167,11 +177,11 @@ func (l *Lab) readBoth(ctx context.Context, source, restored, out string) (a, b 
 		for side, d := range disks {
 			prefix := fmt.Sprintf("%d.%c", i, 'a'+side)
 			if err := m.listInGuest(ctx, l, side, name, d.Volumes[name], prefix, out); err != nil {
-				return nil, nil, nil, err
+				return nil, nil, nil, nil, err
 			}
 		}
 	}
-	return a, b, inGuest, m.Off(ctx)
+	return a, b, pairs, inGuest, m.Off(ctx)
 }
 
 // listInGuest runs listing.sh on a volume of the n-th drive in the appliance.

@@ -76,7 +76,7 @@ func (m *Machine) describeAll(ctx context.Context, l *Lab, paths []string) (disk
 			return nil, fmt.Errorf("inspect %s: %w", p, err)
 		}
 		d.Path = p
-		if err := d.findTypes(ctx); err != nil {
+		if err := d.findTypes(ctx, m, i); err != nil {
 			return nil, err
 		}
 		disks = append(disks, d)
@@ -213,6 +213,11 @@ func (d *Disk) parseLVM(body string, devices map[string]string) error {
 				}
 			}
 			switch kind {
+			case "lv":
+				// Named even if it lies in no extents that we can tell.
+				if !strings.HasPrefix(r["lv_name"], "[") {
+					d.extents[r["vg_name"]+"/"+r["lv_name"]] = nil
+				}
 			case "pv":
 				part := d.extents[devices[r["pv_name"]]]
 				start, err := strconv.ParseInt(r["pe_start"], 10, 64)
@@ -263,18 +268,31 @@ func (d *Disk) addSegment(r map[string]string, extent int64, peStart map[string]
 	return nil
 }
 
-// findTypes asks blkid on this machine what each volume holds.
-func (d *Disk) findTypes(ctx context.Context) error {
+// findTypes asks blkid what each volume holds: on this machine for volumes in
+// one piece, which is quick, and else in the appliance, whose n-th drive the
+// disk is.
+func (d *Disk) findTypes(ctx context.Context, m *Machine, n int) error {
 	for name, e := range d.extents {
-		d.Volumes[name] = ""
-		if len(e) != 1 {
-			continue
+		var out []byte
+		var err error
+		if len(e) == 1 {
+			var r run.Result
+			r, err = run.Exec{}.Run(ctx, run.Cmd{Path: "blkid", OK: []int{0, 2}, Args: []string{"-p",
+				"-O", strconv.FormatInt(e[0].Offset, 10), "-S", strconv.FormatInt(e[0].Bytes, 10), "-o", "export", d.Path}})
+			out = r.Stdout
+		} else {
+			vg, _, _ := strings.Cut(name, "/")
+			var r Result
+			r, err = m.Run(ctx, functions+fmt.Sprintf(`disk=$(disks | sed -n %dp); activate "$disk" %s
+				blkid -p -o export %s || [ $? = 2 ]
+				lvm_on "$disk" vgchange -q -an %[2]s >/dev/null`, n+1, quote(vg), quote("/dev/"+name)))
+			out = r.Stdout
 		}
-		r, err := run.Exec{}.Run(ctx, run.Cmd{Path: "blkid", OK: []int{0, 2}, Args: []string{"-p", "-O", strconv.FormatInt(e[0].Offset, 10), "-S", strconv.FormatInt(e[0].Bytes, 10), "-o", "export", d.Path}})
 		if err != nil {
 			return fmt.Errorf("what %s of %s holds: %w", name, d.Path, err)
 		}
-		for _, line := range strings.Split(string(r.Stdout), "\n") {
+		d.Volumes[name] = ""
+		for _, line := range strings.Split(string(out), "\n") {
 			k, v, ok := strings.Cut(line, "=")
 			if !ok || k == "DEVNAME" {
 				continue

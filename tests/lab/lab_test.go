@@ -80,6 +80,19 @@ func TestSegments(t *testing.T) {
 	}
 }
 
+// What the referee cannot look into must not pass as equal.
+func TestPairs(t *testing.T) {
+	a := &Disk{Volumes: map[string]string{"part 1": "vfat", "v/b": "xfs", "v/a": "ext4", "part 2": "", "part 3": "LVM2_member", "v/s": "swap"}}
+	b := &Disk{Volumes: map[string]string{"part 1": "vfat", "v/b": "ext4", "v/a": "ext4"}}
+	if got, err := a.pairs(b); err != nil || !reflect.DeepEqual(got, []string{"part 1", "v/a"}) {
+		t.Errorf("pairs %q, %v", got, err)
+	}
+	a.Volumes["part 4"] = "crypto_LUKS"
+	if _, err := a.pairs(b); err == nil || !strings.Contains(err.Error(), "part 4") {
+		t.Errorf("an encrypted volume gave %v", err)
+	}
+}
+
 func sample(t *testing.T) map[string]file {
 	t.Helper()
 	files, err := readListing("testdata/sample")

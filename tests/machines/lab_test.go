@@ -93,12 +93,7 @@ func TestLab(t *testing.T) {
 // one partition's UUID, by the appliance.
 func change(ctx context.Context, t *testing.T, l *lab.Lab, disk string) {
 	t.Helper()
-	m, err := l.Appliance(ctx, qemu.Drive{File: disk, Interface: qemu.Virtio})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Kill()
-	_, err = m.Run(ctx, `set -e
+	inAppliance(ctx, t, l, disk, `
 		sfdisk --quiet --part-uuid /dev/vda 5 5F00BA11-0000-4000-8000-00000000B008
 		vgchange -q -ay vg-data-a >/dev/null
 		mount /dev/vg-data-a/data /mnt
@@ -110,12 +105,6 @@ func change(ctx context.Context, t *testing.T, l *lab.Lab, disk string) {
 		setfattr -n user.text -v 'A value' /mnt/var/lib/kinds/attributes/xattr
 		umount /mnt
 		vgchange -q -an vg-data-a >/dev/null`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Off(ctx); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // bootSource boots the disk under SeaBIOS and believes the system's own report.
@@ -210,4 +199,59 @@ func checkLogin(ctx context.Context, t *testing.T, m *lab.Machine) {
 		t.Errorf("%s has %d light dots: no login prompt", path, light)
 	}
 	t.Logf("the login prompt: %s", path)
+}
+
+// What this machine may not be able to mount (vfat, a volume in two pieces)
+// is listed in the appliance.
+func TestLabInGuest(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	l, err := lab.Open(ctx, t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	if err := qemu.CreateRaw(a, 256<<20); err != nil {
+		t.Fatal(err)
+	}
+	inAppliance(ctx, t, l, a, `
+		printf 'label: gpt\nsize=64MiB,type=U\ntype=V\n' | sfdisk --quiet /dev/vda
+		mkfs.vfat -n ESP /dev/vda1 >/dev/null
+		vgcreate -q v /dev/vda2; lvcreate -q -n x -L 24m v; lvcreate -q -n y -L 16m v; lvm lvextend -q -L 64m v/x
+		mke2fs -q -t ext4 /dev/v/x
+		mount /dev/v/x /mnt; head -c 30000000 /dev/urandom >/mnt/file; setfattr -n user.a -v 1 /mnt/file; umount /mnt
+		mount -t vfat /dev/vda1 /mnt; mkdir -p /mnt/EFI/BOOT; echo shim >/mnt/EFI/BOOT/BOOTX64.EFI; umount /mnt
+		vgchange -q -an v`)
+	if err := lab.CopySparse(ctx, a, b); err != nil {
+		t.Fatal(err)
+	}
+	inAppliance(ctx, t, l, b, `
+		mount -t vfat /dev/vda1 /mnt; echo SHIM >/mnt/EFI/BOOT/BOOTX64.EFI; umount /mnt
+		vgchange -q -ay v; mount /dev/v/x /mnt; setfattr -n user.a -v 2 /mnt/file; umount /mnt; vgchange -q -an v`)
+	ds, err := l.Compare(ctx, a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds, unused := ds.Except(lab.Allow{Path: "EFI/BOOT/BOOTX64.EFI", What: "mtime", Why: "it was written again"})
+	if len(unused) != 0 || len(ds) != 2 ||
+		ds[0].Path != "EFI/BOOT/BOOTX64.EFI" || ds[0].What != "sha256" || ds[1].Path != "file" || ds[1].What != "xattr user.a" {
+		t.Errorf("the referee found\n%v", ds)
+	}
+}
+
+// inAppliance runs a script with the disk as /dev/vda.
+func inAppliance(ctx context.Context, t *testing.T, l *lab.Lab, disk, script string) {
+	t.Helper()
+	m, err := l.Appliance(ctx, qemu.Drive{File: disk, Interface: qemu.Virtio})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Kill()
+	if _, err := m.Run(ctx, "set -e\n"+script); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Off(ctx); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -60,13 +60,18 @@ describe() {
 		--configreport pvseg -o pvseg_start
 }
 
+# activate DISK VG: its volumes appear read-only, as the disk below them is
+activate() {
+	lvm_on "$1" vgchange -q -ay --config "activation{read_only_volume_list=[\"$2\"]}" "$2" >/dev/null
+}
+
 # list_volume DISK NAME TYPE PREFIX: the listing of "part N" or "VG/LV"
 list_volume() {
 	local dev
 	case $2 in
 	"part "*) dev=$(part "$1" "${2#part }") ;;
 	*)
-		lvm_on "$1" vgchange -q -ay "${2%%/*}" >/dev/null
+		activate "$1" "${2%%/*}"
 		dev=/dev/$2
 		;;
 	esac
