@@ -21,6 +21,9 @@ type Claim struct {
 	Serial   string `json:"serial,omitempty"` // same
 	Bytes    int64  `json:"bytes"`            // size of the disk, same
 	Time     string `json:"time"`             // RFC 3339, of the first write, for people
+	// Attempt counts how often writing was begun for this order, over all
+	// boots: 1 for the first. Claims of versions that did not count have none.
+	Attempt int `json:"attempt,omitempty"`
 }
 
 // ClaimSize is the size of the record on the disk, bytes. It is written and
@@ -86,6 +89,10 @@ func DecodeClaim(block []byte) *Claim {
 	}
 	return c
 }
+
+// Attempts is how often writing was begun for an order as its newest claim
+// tells: a claim without a number is the first.
+func (c *Claim) Attempts() int { return max(c.Attempt, 1) }
 
 // Digest of the whole manifest, as a claim and a plan's id hold it: hex
 // SHA-256 of the canonical form.

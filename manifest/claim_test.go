@@ -35,6 +35,21 @@ func TestClaim(t *testing.T) {
 	}
 }
 
+// TestClaimAttempts: a claim of a version that did not count is the first.
+func TestClaimAttempts(t *testing.T) {
+	for n, want := range map[int]int{0: 1, 1: 1, 3: 3, -2: 1} {
+		c := claim
+		c.Attempt = n
+		block, err := c.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := DecodeClaim(block); got == nil || got.Attempts() != want {
+			t.Errorf("%d: %+v", n, got)
+		}
+	}
+}
+
 func TestClaimPlaces(t *testing.T) {
 	for _, size := range []int64{0, 4096, 1 << 20, 1<<20 + 512, 10 << 30, 10<<30 + 512} {
 		last := int64(-1)

@@ -34,6 +34,7 @@ const (
 	CodeNotPID1       = "not-rescue-system"
 	CodeLiving        = "living-system"
 	CodeOrderDone     = "order-done"
+	CodeAttempts      = "attempts-used-up"
 	CodeDeclined      = "declined"
 	CodeRestoreFiles  = "restore-files"
 	CodeNoSpace       = "no-space"
@@ -93,6 +94,7 @@ var Codes = []Row{
 	{CodeNotPID1, ExitRefused, "disks are written in the rescue system only"},
 	{CodeLiving, ExitRefused, "the disk holds a living system"},
 	{CodeOrderDone, ExitRefused, "this order was carried out already"},
+	{CodeAttempts, ExitRefused, "the order was begun three times and never ended; a person must decide"},
 	{CodeDeclined, ExitRefused, "a person declined"},
 	{CodeRestoreFiles, ExitBackup, "files could not be restored"},
 	{CodeNoSpace, ExitFailed, "a filesystem is full"},

@@ -40,8 +40,12 @@ func (s *session) carryOut(ctx context.Context, res *report.Result) error {
 		return err
 	}
 	a := &actor{s: s, res: res}
-	var err error
-	a.st, err = storage.New(s.storageOptions())
+	attempt, err := s.nextAttempt()
+	if err != nil {
+		res.State = "refused"
+		return err
+	}
+	a.st, err = storage.New(s.storageOptions(attempt))
 	if err != nil {
 		res.State = "refused"
 		return err
@@ -51,26 +55,12 @@ func (s *session) carryOut(ctx context.Context, res *report.Result) error {
 		res.State = "refused"
 		return err
 	}
-	s.attempt = max(readAttempts(), 0) + 1
-	if err := writeAttempt(s.attempt); err != nil {
-		s.w.Exec.Log("attempts: %v", err)
-	}
-	s.sayAttempt()
+	s.begun(attempt)
 	defer a.leave()
 	if err := a.stages(ctx); err != nil {
 		return err
 	}
 	return a.lost
-}
-
-// sayAttempt tells whether an earlier try left its claim on the disks.
-func (s *session) sayAttempt() {
-	if s.resumable() {
-		s.w.J.Note("These disks carry the claim of an earlier try of this order that did not end; everything is built fresh")
-		if s.attempt == 1 {
-			s.attempt = 2 // the earlier try was in an earlier boot
-		}
-	}
 }
 
 // lastLook probes and plans once more: a twin, a cable or a medium may have
@@ -103,9 +93,9 @@ func sameTargets(a, b *plan.Plan) bool {
 	return true
 }
 
-func (s *session) storageOptions() storage.Options {
+func (s *session) storageOptions(attempt int) storage.Options {
 	o := storage.Options{Run: s.w.Exec, Plan: s.plan, Root: s.w.Target, Sink: s.w.J,
-		Claim: manifest.Claim{Order: s.w.Order.ID, Manifest: s.manifest.Digest(), Host: s.manifest.Host.Name, Time: time.Now().UTC().Format(time.RFC3339)}}
+		Claim: manifest.Claim{Order: s.w.Order.ID, Manifest: s.manifest.Digest(), Host: s.manifest.Host.Name, Attempt: attempt, Time: time.Now().UTC().Format(time.RFC3339)}}
 	if s.medium != nil {
 		o.Medium = []string{s.medium.Path}
 	}

@@ -128,6 +128,9 @@ func (s *session) describe() []string {
 		fmt.Sprintf("Recover: %s (captured %s)", s.manifest.Host.Name, s.manifest.Made.UTC().Format("2006-01-02 15:04 MST")),
 		fmt.Sprintf("From: %s (%s)", s.object.Name(), s.archive.Info().Started.UTC().Format("2006-01-02 15:04 MST")),
 	}
+	if n := claimedAttempts(s.order.ID, s.machine, s.targets()); n > 0 {
+		out = append(out, fmt.Sprintf("Attention: attempt %d of this order did not end on these disks; what it restored there, and what was mended since, is lost", n))
+	}
 	out = append(out, s.plan.DiskLines()...)
 	return out
 }

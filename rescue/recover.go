@@ -23,6 +23,7 @@ type session struct {
 	w        *Worker
 	order    handoff.Order // of the boot, with what was asked for this try
 	attended bool
+	own      bool // nobody asked for it: the order of this boot
 	dry      bool // shows the plan only: what a failed try left mounted stays
 	began    time.Time
 	phases   []report.Phase
@@ -41,7 +42,7 @@ type session struct {
 // newSession begins a try. A person may name another archive or mapping than
 // the order does: for this try only, so that the next one is as it was.
 func (w *Worker) newSession(r Request) *session {
-	s := &session{w: w, order: w.Order, attended: r.Attended, began: time.Now()}
+	s := &session{w: w, order: w.Order, attended: r.Attended, own: r.own, began: time.Now()}
 	if r.Backup != "" {
 		s.order.Backup.URL = r.Backup
 	}
@@ -81,6 +82,9 @@ func (w *Worker) recover(ctx context.Context, r Request) (res *report.Result) {
 		s.finish(res, err)
 	}()
 	if err = s.prepare(ctx); err != nil {
+		return res
+	}
+	if _, err = s.nextAttempt(); err != nil {
 		return res
 	}
 	if err = s.confirm(ctx); err != nil {

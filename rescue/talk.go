@@ -24,6 +24,7 @@ type Request struct {
 	Text     string `json:"text,omitempty"`     // what was typed
 	From     string `json:"from,omitempty"`     // which console, for the log
 	Attended bool   `json:"attended,omitempty"` // recover: a person confirms
+	own      bool   // nobody asked: the order of this boot is carried out
 	// For this one try, in the place of what the order names; "" keeps that.
 	Backup  string `json:"backup,omitempty"`  // recover, plan: URL or path of another archive or store
 	Mapping string `json:"mapping,omitempty"` // recover, plan: path of another mapping file

@@ -2,7 +2,6 @@ package rescue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,14 +19,12 @@ import (
 
 // Places of the rescue system.
 const (
-	TargetRoot  = "/mnt/target"               // where the restored system is mounted
-	LogPath     = "/run/lifeboat/log.txt"     // programs started, with their output on failure
-	claimedPath = "/run/lifeboat/attempts"    // how often this boot began to write
-	maxAttempts = 3                           // of one boot, after which only the menu is offered
-	countdown   = 30 * time.Second            // on every console before an unattended recovery
-	StartEnv    = "LIFEBOAT_WORKER_START"     // set by PID 1: 1 for the first start of the worker
-	ResultPath  = "/run/lifeboat/result.json" // of the last run
-	TargetLogs  = "/var/log/lifeboat"         // in the restored system
+	TargetRoot = "/mnt/target"               // where the restored system is mounted
+	LogPath    = "/run/lifeboat/log.txt"     // programs started, with their output on failure
+	countdown  = 30 * time.Second            // on every console before an unattended recovery
+	StartEnv   = "LIFEBOAT_WORKER_START"     // set by PID 1: 1 for the first start of the worker
+	ResultPath = "/run/lifeboat/result.json" // of the last run
+	TargetLogs = "/var/log/lifeboat"         // in the restored system
 )
 
 // Worker carries out the order of this boot. It owns every write to a disk;
@@ -174,6 +171,7 @@ func (w *Worker) Main(ctx context.Context) error {
 // autoStart carries out an automatic order, when this start may.
 func (w *Worker) autoStart(ctx context.Context) *report.Result {
 	attempts := readAttempts()
+	again := attempts + 1
 	switch {
 	case w.Order.Reason != "":
 		w.J.Note("This image offers the menu only: %s", w.Order.Reason)
@@ -181,18 +179,16 @@ func (w *Worker) autoStart(ctx context.Context) *report.Result {
 	case w.Order.Recover != handoff.Auto:
 		return nil
 	case w.Start > maxAttempts:
-		w.J.Note("The recovery program was started %d times; a person must decide now", w.Start)
-		return nil
+		return w.usedUp("the recovery program was started %d times", w.Start)
 	case attempts < 0:
 		w.J.Note("A try of this boot has ended already; a person must decide now")
-		return nil
+		return loadResult()
 	case attempts >= maxAttempts:
-		w.J.Note("Writing was begun %d times in this boot; a person must decide now", attempts)
-		return nil
+		return w.usedUp("writing was begun %d times", attempts)
 	case w.Start > 1:
-		w.J.Note("The recovery program ended in the middle; it starts again (attempt %d of %d)", attempts+1, maxAttempts)
+		w.J.Note("The recovery program ended in the middle; it starts again (attempt %d of %d)", again, maxAttempts)
 	}
-	return w.try(ctx, Request{Do: "recover"})
+	return w.try(ctx, Request{Do: "recover", own: true})
 }
 
 // try runs one recovery and never lets a fault of ours end the worker.
@@ -223,8 +219,8 @@ func (w *Worker) try(ctx context.Context, r Request) *report.Result {
 // menu asks what to do, after a run or at the start.
 func (w *Worker) menu(ctx context.Context, last *report.Result) *report.Result {
 	q := Question{Kind: "menu", Title: "What is to be done?", Choices: []Choice{
-		{"1", "Recover " + w.Order.Host + " step by step (asks before it erases)"},
-		{"2", "Recover " + w.Order.Host + " automatically (shows 30 s what will be erased)"},
+		{"1", recoverChoice(w.Order.Host, "step by step", "asks before it erases", restored(last))},
+		{"2", recoverChoice(w.Order.Host, "automatically", "shows 30 s what will be erased", restored(last))},
 		{"3", "Show the plan, change nothing"},
 		{"4", "Restart this machine"},
 		{"5", "Switch this machine off"},
@@ -314,32 +310,4 @@ func (w *Worker) bootLocal(ctx context.Context) error {
 		w.menu(ctx, nil)
 	}
 	return ctx.Err()
-}
-
-// readAttempts counts how often writing was begun in this boot.
-func readAttempts() int {
-	b, err := os.ReadFile(claimedPath)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return maxAttempts // unreadable: rather ask a person
-	}
-	return n
-}
-
-// endAttempt notes that the try ended: a worker that is started again later
-// must not begin by itself over what a person may have mended since.
-func endAttempt() {
-	if readAttempts() > 0 {
-		_ = os.WriteFile(claimedPath, []byte("-1"), 0o600)
-	}
-}
-
-func writeAttempt(n int) error {
-	if err := os.MkdirAll(filepath.Dir(claimedPath), 0o700); err != nil {
-		return err
-	}
-	return os.WriteFile(claimedPath, []byte(strconv.Itoa(n)), 0o600)
 }
