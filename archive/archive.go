@@ -155,7 +155,7 @@ func (p *Problems) First() []Problem {
 // Progress is how far the work has come.
 type Progress struct {
 	Files  int64 // entries done
-	Bytes  int64 // bytes of tar done
+	Bytes  int64 // bytes of tar done, also those of an earlier, interrupted restore
 	Stored int64 // bytes of the archive file written or read
 	Total  int64 // bytes of tar in all; 0 when not known (Create)
 }

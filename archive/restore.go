@@ -39,6 +39,7 @@ type Checkpoint struct {
 type Restored struct {
 	Entries  int64 // files, directories, links and devices put in place
 	Bytes    int64 // of tar worked through
+	Skipped  int64 // of tar that an earlier restore had done (From)
 	Problems *Problems
 }
 
@@ -73,6 +74,7 @@ type restorer struct {
 	low      int    // all steps before this one are done
 	since    int64  // bytes since the last checkpoint
 	bytes    int64
+	skipped  int64 // bytes that were done before From
 }
 
 // Restore brings the whole archive back below the directory root of this machine, on
@@ -124,7 +126,7 @@ func (a *Archive) restore(ctx context.Context, root string, opt *RestoreOptions,
 		r.placers = append(r.placers, p)
 	}
 	err = r.run(ctx)
-	return &Restored{Entries: r.placed.Load(), Bytes: r.bytes, Problems: r.problems}, err
+	return &Restored{Entries: r.placed.Load(), Bytes: r.bytes, Skipped: r.skipped, Problems: r.problems}, err
 }
 
 // phases lists what is to be done, in order: section 9 of the format.
@@ -166,6 +168,7 @@ func (r *restorer) run(ctx context.Context) error {
 		r.marks[i] = true
 	}
 	r.low = min(r.opt.From.Done, steps)
+	r.skipped = r.skip(phases)
 	base := 0
 	for _, ph := range phases {
 		if err := r.phase(ctx, &ph, base); err != nil {
@@ -174,6 +177,20 @@ func (r *restorer) run(ctx context.Context) error {
 		base += ph.steps()
 	}
 	return r.checkpoint()
+}
+
+// skip counts the bytes of the frames that need not be read again.
+func (r *restorer) skip(phases []phase) (bytes int64) {
+	base := 0
+	for _, ph := range phases {
+		for n, i := range ph.rows {
+			if base+n < r.low {
+				bytes += int64(r.a.x.rows[i].tar)
+			}
+		}
+		base += ph.steps()
+	}
+	return bytes
 }
 
 func (ph *phase) steps() int {
@@ -221,7 +238,7 @@ func (r *restorer) done(step int, bytes int64) error {
 		r.since = 0
 	}
 	if r.opt.Progress != nil {
-		r.opt.Progress(Progress{Files: r.placed.Load(), Bytes: r.bytes, Stored: r.engine.stored.Load(), Total: r.total})
+		r.opt.Progress(Progress{Files: r.placed.Load(), Bytes: r.skipped + r.bytes, Stored: r.engine.stored.Load(), Total: r.total})
 	}
 	r.mu.Unlock()
 	if due {

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lifeboat/drill/qemu"
@@ -58,6 +59,7 @@ type Result struct {
 	Disks     []string       `json:"disks"`
 	Shots     []string       `json:"screenshots"`
 	Accel     string         `json:"accel"`
+	Served    int64          `json:"served_bytes"`      // of the backup, in all boots of the rescue system
 	Missing   []string       `json:"missing,omitempty"` // mounts of the manifest that the restored system lacks
 	FailUnits []string       `json:"failed_units,omitempty"`
 }
@@ -95,6 +97,7 @@ type drill struct {
 	res    *Result
 	url    string
 	server string
+	served atomic.Int64
 	last   *report.Result
 	mu     sync.Mutex
 }
@@ -121,7 +124,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	defer done()
-	if err := d.phase("recovery", func() error { return d.recovery(ctx) }); err != nil {
+	err = d.phase("recovery", func() error { return d.recovery(ctx) })
+	d.res.Served = d.served.Load()
+	if err != nil {
 		return d.failed(err)
 	}
 	if d.last == nil || d.last.Exit != report.ExitOK {

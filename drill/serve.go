@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"lifeboat/backup"
@@ -55,12 +56,24 @@ func (d *drill) serveBackup(ctx context.Context) (done func(), err error) {
 		}
 		w.Header().Set("ETag", `"drill"`)
 		w.Header().Set("Content-Type", "application/zstd")
-		http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(o, 0, o.Size()))
+		http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(counted{o, &d.served}, 0, o.Size()))
 	})}
 	go func() { _ = srv.Serve(l) }()
 	d.server = l.Addr().String()
 	d.url = "http://" + backupAt + "/" + name
 	return func() { srv.Close(); o.Close() }, nil
+}
+
+// counted counts the bytes that are read.
+type counted struct {
+	io.ReaderAt
+	n *atomic.Int64
+}
+
+func (c counted) ReadAt(p []byte, off int64) (int, error) {
+	n, err := c.ReaderAt.ReadAt(p, off)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // chooseAuto presses the menu's key for the automatic recovery until the

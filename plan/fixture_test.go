@@ -245,6 +245,7 @@ func machine(firmware string, disks ...manifest.MachineDisk) *manifest.Machine {
 		m.Tools = append(m.Tools, manifest.Tool{Name: name, Path: "/usr/sbin/" + name, Works: true})
 	}
 	m.Tools = append(m.Tools, manifest.Tool{Name: "tune2fs", Path: "/usr/sbin/tune2fs"})
+	m.Tools = append(m.Tools, manifest.Tool{Name: "fsck.vfat", Path: "/usr/sbin/fsck.vfat"})
 	m.Kernel = manifest.KernelInfo{Release: "6.1.0-1-amd64", Filesystems: []string{"ext2", "ext3", "ext4", "xfs", "vfat", "efivarfs"},
 		Modules: []string{"dm_mod", "ext4", "xfs", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "efivarfs"}}
 	return m

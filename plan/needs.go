@@ -17,18 +17,19 @@ var probes = map[string]string{
 	"restic": "version", "borg": "--version",
 }
 
-// fsNeed is what making, mounting and reading back a filesystem needs.
+// fsNeed is what making, mounting and reading back a filesystem needs, and
+// mending it when the machine went down while it was filled.
 type fsNeed struct {
 	tools, modules []string
 }
 
 var fsNeeds = map[string]fsNeed{
-	"ext2": {[]string{"mke2fs", "tune2fs", "dumpe2fs"}, []string{"ext4"}},
-	"ext3": {[]string{"mke2fs", "tune2fs", "dumpe2fs"}, []string{"ext4"}},
-	"ext4": {[]string{"mke2fs", "tune2fs", "dumpe2fs"}, []string{"ext4"}},
+	"ext2": {[]string{"mke2fs", "tune2fs", "dumpe2fs", "e2fsck"}, []string{"ext4"}},
+	"ext3": {[]string{"mke2fs", "tune2fs", "dumpe2fs", "e2fsck"}, []string{"ext4"}},
+	"ext4": {[]string{"mke2fs", "tune2fs", "dumpe2fs", "e2fsck"}, []string{"ext4"}},
 	"xfs":  {[]string{"mkfs.xfs", "xfs_db"}, []string{"xfs"}},
 	// The kernel asks for code page and character set by name at mount.
-	"vfat": {[]string{"mkfs.vfat"}, []string{"vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1"}},
+	"vfat": {[]string{"mkfs.vfat", "fsck.vfat"}, []string{"vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1"}},
 }
 
 // lowMemory is below what a restore is comfortable with, bytes.

@@ -191,7 +191,7 @@ var scenarios = []scenario{
 	{name: "tool-missing", host: biosHost, disks: disks(blank("", 10*gib)), change: func(in *Input) {
 		in.Machine.Tools = in.Machine.Tools[:0:0]
 		in.Machine.Kernel.Modules, in.Machine.Kernel.Filesystems = []string{"dm_mod", "ext4"}, []string{"ext4"}
-	}, refuse: []string{report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeModuleMissing, report.CodeKernelFeature}},
+	}, refuse: []string{report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeToolMissing, report.CodeModuleMissing, report.CodeKernelFeature}},
 	{name: "own-hardware", host: withZFS(false), change: func(in *Input) {
 		in.Policy = Policy{OwnHardware: true, Method: "archive"}
 		in.Machine = &in.Manifest.Machine

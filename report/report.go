@@ -22,6 +22,8 @@ const (
 	Trouble  Kind = "problem"  // carries a Problem, the step goes on
 	Ask      Kind = "ask"      // the worker waits for a person; Data names what for
 	Answered Kind = "answered" // the question of Step is closed; Text says by whom
+	Planned  Kind = "planned"  // a plan is carried out from here on; Data names it: Planned opens what a journal tells
+	Saved    Kind = "saved"    // all that was restored so far is on the disk; Data says where to go on
 	Done     Kind = "done"     // the whole run ended; Data holds the Result
 )
 

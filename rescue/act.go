@@ -31,6 +31,9 @@ type actor struct {
 	root *chroot.Root // made when the first step needs it
 	ad   *adapt.Adapter
 	lost error // files that could not be restored; the rest is finished all the same
+	// earlier is where an earlier try of the same plan is gone on with; empty
+	// when everything is built fresh.
+	earlier earlier
 }
 
 // carryOut writes: from here on the old content of the targets is gone.
@@ -57,7 +60,12 @@ func (s *session) carryOut(ctx context.Context, res *report.Result) error {
 	}
 	s.begun(attempt)
 	defer a.leave()
-	if err := a.stages(ctx); err != nil {
+	resumed, err := a.resume(ctx)
+	if err != nil {
+		return err
+	}
+	a.openJournal(resumed)
+	if err := a.stages(ctx, resumed); err != nil {
 		return err
 	}
 	return a.lost
@@ -105,10 +113,14 @@ func (s *session) storageOptions(attempt int) storage.Options {
 	return o
 }
 
-// stages runs the plan stage by stage and times each.
-func (a *actor) stages(ctx context.Context) error {
+// stages runs the plan stage by stage and times each. After what was opened
+// there is nothing to release and to build.
+func (a *actor) stages(ctx context.Context, resumed bool) error {
 	acts := a.acts()
 	for _, st := range []plan.Stage{plan.StageRelease, plan.StageStorage, plan.StageMount, plan.StageRestore, plan.StageAdapt, plan.StageBootloader, plan.StageFinish} {
+		if resumed && (st == plan.StageRelease || st == plan.StageStorage) {
+			continue
+		}
 		err := a.s.phase(string(st), func() error {
 			problems, err := a.s.w.J.Steps(ctx, a.s.plan, acts, st, st)
 			if err == nil {
@@ -160,9 +172,10 @@ func (a *actor) journal() string {
 }
 
 func (a *actor) restore(ctx context.Context, _ plan.Step, progress func(int64, int64)) error {
-	r, err := restore.Archive(ctx, a.s.archive, a.s.w.Target, restore.Options{Progress: progress})
+	r, err := restore.Archive(ctx, a.s.archive, a.s.w.Target, restore.Options{
+		Progress: progress, From: a.earlier.last.At, Lost: a.earlier.last.Lost, Keep: a.save})
 	if r != nil {
-		a.res.Bytes = r.Bytes
+		a.res.Bytes = r.Skipped + r.Bytes
 		a.s.w.J.Note("Restored: %s", restore.Summary(r))
 	}
 	if err == nil {

@@ -74,7 +74,7 @@ func (s *session) begun(attempt int) {
 		s.w.Exec.Log("attempts: %v", err)
 	}
 	if attempt > 1 {
-		s.w.J.Note("These disks carry the claim of an earlier try of this order that did not end; everything is built fresh (attempt %d)", attempt)
+		s.w.J.Note("These disks carry the claim of an earlier try of this order that did not end (attempt %d)", attempt)
 	}
 }
 
@@ -105,7 +105,7 @@ func restored(last *report.Result) bool {
 // recoverChoice is the menu's line for a recovery.
 func recoverChoice(host, how, careful string, again bool) string {
 	if again {
-		return fmt.Sprintf("Erase and build everything again, %s (%s); what was restored, and mended since, is lost", how, careful)
+		return fmt.Sprintf("Try %s again, %s (%s): goes on where it stopped; where that cannot be, what was restored and mended since is lost", host, how, careful)
 	}
 	return fmt.Sprintf("Recover %s %s (%s)", host, how, careful)
 }

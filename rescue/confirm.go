@@ -95,7 +95,7 @@ func (s *session) confirm(ctx context.Context) error {
 		}
 		return nil
 	}
-	if readAttempts() > 0 && s.resumable() {
+	if readAttempts() > 0 && s.plan.Resumable() {
 		return nil // shown and begun in this very boot, and cut off
 	}
 	cctx, cancel := context.WithTimeout(ctx, countdown)
@@ -110,16 +110,6 @@ func (s *session) confirm(ctx context.Context) error {
 	return errStopped
 }
 
-// resumable tells whether every target carries the claim of this order.
-func (s *session) resumable() bool {
-	for _, a := range s.plan.Assignments {
-		if !a.Claimed {
-			return false
-		}
-	}
-	return len(s.plan.Assignments) > 0
-}
-
 // describe is what a person must see before anything is erased.
 func (s *session) describe() []string {
 	d := s.machine.DMI
@@ -129,7 +119,7 @@ func (s *session) describe() []string {
 		fmt.Sprintf("From: %s (%s)", s.object.Name(), s.archive.Info().Started.UTC().Format("2006-01-02 15:04 MST")),
 	}
 	if n := claimedAttempts(s.order.ID, s.machine, s.targets()); n > 0 {
-		out = append(out, fmt.Sprintf("Attention: attempt %d of this order did not end on these disks; what it restored there, and what was mended since, is lost", n))
+		out = append(out, fmt.Sprintf("Attention: attempt %d of this order did not end on these disks; unless it can be gone on with, what it restored there, and what was mended since, is lost", n))
 	}
 	out = append(out, s.plan.DiskLines()...)
 	return out

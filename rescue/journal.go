@@ -23,6 +23,10 @@ type Journal struct {
 	now    func() time.Time
 }
 
+// durable are the events after which a journal must tell the truth even when
+// the power goes.
+var durable = map[report.Kind]bool{report.Finished: true, report.Failed: true, report.Done: true, report.Planned: true, report.Saved: true}
+
 type place struct {
 	w    io.WriteCloser
 	sync func() error
@@ -39,12 +43,16 @@ func (j *Journal) AddFile(path string, durable bool) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("open the journal: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the journal: %w", err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if err := endLine(f); err != nil {
+		f.Close()
+		return fmt.Errorf("open the journal %s: %w", path, err)
+	}
 	p := place{w: f, path: path}
 	if durable {
 		p.sync = f.Sync
@@ -57,6 +65,20 @@ func (j *Journal) AddFile(path string, durable bool) error {
 	}
 	j.places = append(j.places, p)
 	return nil
+}
+
+// endLine ends a line that was cut off when the machine went down.
+func endLine(f *os.File) error {
+	n, err := f.Seek(0, io.SeekEnd)
+	if err != nil || n == 0 {
+		return err
+	}
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, n-1); err != nil || b[0] == '\n' {
+		return err
+	}
+	_, err = f.Write([]byte{'\n'})
+	return err
 }
 
 // AddSink adds a sink that gets everything to come.
@@ -100,7 +122,7 @@ func (j *Journal) Emit(e report.Event) {
 	keep := j.places[:0]
 	for _, p := range j.places {
 		err := writeEvent(p.w, e)
-		if err == nil && p.sync != nil && (e.Kind == report.Finished || e.Kind == report.Failed || e.Kind == report.Done) {
+		if err == nil && p.sync != nil && durable[e.Kind] {
 			err = p.sync()
 		}
 		if err != nil {

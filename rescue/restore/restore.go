@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"lifeboat/archive"
 	"lifeboat/report"
@@ -11,37 +14,76 @@ import (
 
 // Options of a restore from the built-in archive.
 type Options struct {
-	From     archive.Checkpoint             // where an interrupted restore goes on
-	Keep     func(archive.Checkpoint) error // keeps a checkpoint that is on the disk
-	Progress func(done, total int64)        // bytes of tar
+	From archive.Checkpoint // where an interrupted restore goes on
+	Lost Lost               // what that restore could not bring back
+	// Keep keeps a checkpoint that is on the disk, with the bytes of tar
+	// restored and what was lost until then.
+	Keep     func(c archive.Checkpoint, bytes int64, lost Lost) error
+	Progress func(done, total int64) // bytes of tar
 }
+
+// Lost are files that could not be brought back.
+type Lost struct {
+	Count int64    `json:"count"`
+	First []string `json:"first,omitempty"` // at most keepLost of them, with the reasons
+}
+
+const keepLost = 100
+
+// again is how many bytes may have to be restored once more after the power
+// went: a thirtieth part, so that an interruption costs little, but no more
+// than a fast disk takes in seconds, and not so few that syncing slows it.
+func again(total int64) int64 { return min(max(total/30, 64<<20), 1<<30) }
 
 // Archive unpacks a whole archive into the mounted target
 // (plan.VerbRestore). Files that could not be brought back are an error that
 // names them: a backup that comes back in part must not look whole.
 func Archive(ctx context.Context, a *archive.Archive, root string, o Options) (*archive.Restored, error) {
 	total := a.TarBytes()
-	res, err := a.Restore(ctx, root, archive.RestoreOptions{
-		From: o.From, Checkpoint: o.Keep,
+	k := keeper{lost: o.Lost}
+	opt := archive.RestoreOptions{From: o.From, CheckpointBytes: again(total), Problem: k.problem,
 		Progress: func(p archive.Progress) {
+			k.bytes.Store(p.Bytes)
 			if o.Progress != nil {
 				o.Progress(p.Bytes, total)
 			}
-		},
-	})
+		}}
+	if o.Keep != nil {
+		opt.Checkpoint = func(c archive.Checkpoint) error { return o.Keep(c, k.bytes.Load(), k.sum()) }
+	}
+	res, err := a.Restore(ctx, root, opt)
 	if err != nil {
 		return res, fault(ctx, err)
 	}
-	if n := res.Problems.Count(); n > 0 {
-		first := res.Problems.First()
+	if lost := k.sum(); lost.Count > 0 {
 		f := report.Errorf(report.CodeRestoreFiles, "look at the list; restart the machine by hand when the losses can be borne",
-			"%d files could not be restored, the first: %s", n, first[0])
-		for _, p := range first {
-			f.Details = append(f.Details, p.String())
-		}
+			"%d files could not be restored, the first: %s", lost.Count, lost.First[0])
+		f.Details = lost.First
 		return res, f
 	}
 	return res, nil
+}
+
+// keeper gathers what a checkpoint tells beside its place.
+type keeper struct {
+	bytes atomic.Int64
+	mu    sync.Mutex
+	lost  Lost
+}
+
+func (k *keeper) problem(p archive.Problem) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lost.Count++
+	if len(k.lost.First) < keepLost {
+		k.lost.First = append(k.lost.First, p.String())
+	}
+}
+
+func (k *keeper) sum() Lost {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return Lost{k.lost.Count, slices.Clone(k.lost.First)}
 }
 
 // fault gives a restore's error the code that its cause demands.
@@ -64,5 +106,9 @@ func Summary(r *archive.Restored) string {
 	if r == nil {
 		return "nothing was restored"
 	}
-	return fmt.Sprintf("%d entries, %d bytes of tar", r.Entries, r.Bytes)
+	s := fmt.Sprintf("%d entries, %d bytes of tar", r.Entries, r.Bytes)
+	if r.Skipped > 0 {
+		s += fmt.Sprintf(", after %d bytes that an earlier try had restored", r.Skipped)
+	}
+	return s
 }
