@@ -64,3 +64,30 @@ lvcreate -q -y -Wn -Zn -n data -L 512m --addtag data-tag vg-data-a
 		Boot: "grub-install --target=i386-pc \"$disk\"\nupdate-grub\n",
 	}
 }
+
+// UEFILayout is a server that starts by UEFI, through shim so that Secure Boot
+// may be on: root on xfs straight on a partition, a swap partition before it.
+func UEFILayout() Layout {
+	return Layout{
+		Name: "uefi-gpt-xfs", Firmware: qemu.UEFI, Bytes: 3 << 30,
+		Storage: `
+sfdisk --quiet "$disk" <<'END'
+label: gpt
+label-id: 2D4C6B8A-13F5-4E97-A1B3-C5D7E9F10213
+unit: sectors
+1 : start=2048, size=139264, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, uuid=E5B00000-0000-4000-8000-00000000E5B1, name="EFI System Partition"
+3 : start=141312, size=262144, type=0657FD6D-A4AB-43C4-84E5-0933C84B4F4F, uuid=5A400000-0000-4000-8000-00000005A403, name="swap"
+2 : start=403456, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, uuid=40070000-0000-4000-8000-000000400702, name="root"
+END
+`,
+		Volumes: []Volume{
+			{Name: "part 2", Type: "xfs", UUID: "c0ffee00-1234-4321-8765-0a0b0c0d0e0f", Path: "/", Options: "defaults",
+				Make: []string{"mkfs.xfs", "-q", "-f", "-K", "-L", "root", "-m", "uuid=c0ffee00-1234-4321-8765-0a0b0c0d0e0f,reflink=1,bigtime=1,inobtcount=1", "-i", "size=512", "-d", "agcount=3"}},
+			{Name: "part 1", Type: "vfat", UUID: "B007-E5B1", Path: "/boot/efi", Options: "umask=0077",
+				Make: []string{"mkfs.vfat", "-i", "B007E5B1", "-n", "EFI-A", "-F", "32", "-s", "1"}},
+			{Name: "part 3", Type: "swap", UUID: "5a5a5a5a-4444-4333-8222-111100009999", Path: "none", Options: "sw",
+				Make: []string{"mkswap", "-q", "-U", "5a5a5a5a-4444-4333-8222-111100009999"}},
+		},
+		Boot: "grub-install --target=x86_64-efi --uefi-secure-boot --no-nvram --force-extra-removable\nupdate-grub\n",
+	}
+}

@@ -40,20 +40,27 @@ type made struct {
 
 var fixture struct {
 	sync.Mutex
-	m *made
+	made map[string]*made // by the name of the layout
 }
 
 // recoveryFixture lets the laboratory's server back itself up, once for all
+// scenarios.
+func recoveryFixture(ctx context.Context, t *testing.T) *made {
+	t.Helper()
+	return fixtureOf(ctx, t, lab.BIOSLayout())
+}
+
+// fixtureOf lets a server of that layout back itself up, once for all
 // scenarios. It is kept beside the other fixtures, named by the program and
 // the source that it was made with.
-func recoveryFixture(ctx context.Context, t *testing.T) *made {
+func fixtureOf(ctx context.Context, t *testing.T, layout lab.Layout) *made {
 	t.Helper()
 	fixture.Lock()
 	defer fixture.Unlock()
-	if fixture.m != nil {
-		return fixture.m
+	if m := fixture.made[layout.Name]; m != nil {
+		return m
 	}
-	l, s := source(ctx, t)
+	l, s := sourceOf(ctx, t, layout)
 	key := sha256.New()
 	f, err := os.Open(product)
 	if err != nil {
@@ -79,7 +86,10 @@ func recoveryFixture(ctx context.Context, t *testing.T) *made {
 			t.Fatal(err)
 		}
 	}
-	fixture.m = m
+	if fixture.made == nil {
+		fixture.made = map[string]*made{}
+	}
+	fixture.made[layout.Name] = m
 	return m
 }
 
@@ -108,7 +118,7 @@ func (m *made) backUp(ctx context.Context, t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := serve(t, m.store)
-	vm, err := lab.Start(ctx, qemu.Config{Name: "source", Memory: 1 << 30, NoReboot: true,
+	vm, err := lab.Start(ctx, qemu.Config{Name: "source", Memory: 1 << 30, NoReboot: true, Firmware: m.source.Layout.Firmware,
 		Drives: []qemu.Drive{{File: m.disk, Interface: qemu.Virtio}},
 		NICs:   []qemu.NIC{{Services: []qemu.GuestService{{Address: storeAt, To: addr}}}}})
 	if err != nil {
@@ -132,7 +142,9 @@ func (m *made) backUp(ctx context.Context, t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m.refusesOwnDisk(ctx, t, vm)
+	if m.source.Layout.Name == lab.BIOSLayout().Name {
+		m.refusesOwnDisk(ctx, t, vm)
+	}
 	log, err := os.Create(m.log)
 	if err != nil {
 		t.Fatal(err)

@@ -28,11 +28,16 @@ func phases(t *testing.T) func(name string) {
 // source makes the laboratory's first system, or finds it made.
 func source(ctx context.Context, t *testing.T) (*lab.Lab, *lab.Source) {
 	t.Helper()
+	return sourceOf(ctx, t, lab.BIOSLayout())
+}
+
+func sourceOf(ctx context.Context, t *testing.T, layout lab.Layout) (*lab.Lab, *lab.Source) {
+	t.Helper()
 	l, err := lab.Open(ctx, t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := l.MakeSource(ctx, lab.BIOSLayout())
+	s, err := l.MakeSource(ctx, layout)
 	if err != nil {
 		t.Fatal(err)
 	}
