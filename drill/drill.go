@@ -5,6 +5,7 @@ package drill
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,8 +30,9 @@ type Options struct {
 	Backup   string // URL, archive file or store directory; "" is what the image names
 	Token    string // file with the token of the store
 	Disks    []int64
-	Firmware qemu.Firmware // "" is what the host has
-	Dir      string        // disks, logs and screenshots; must exist
+	Bus      qemu.Interface // of the disks: other hardware than the host's; "" is virtio
+	Firmware qemu.Firmware  // "" is what the host has
+	Dir      string         // disks, logs and screenshots; must exist
 	Memory   int64
 	Run      run.Logger
 	Sink     report.Sink // events of the rescue system and of the drill
@@ -197,7 +199,7 @@ func (d *drill) config(name string) qemu.Config {
 	}
 	c.Vars = filepath.Join(d.o.Dir, "efivars.fd")
 	for _, f := range d.res.Disks {
-		c.Drives = append(c.Drives, qemu.Drive{File: f, Interface: qemu.Virtio})
+		c.Drives = append(c.Drives, qemu.Drive{File: f, Interface: cmp.Or(d.o.Bus, qemu.Virtio)})
 	}
 	return c
 }

@@ -15,12 +15,17 @@ import (
 func (a *app) drill() *cobra.Command {
 	var o drill.Options
 	var disks []string
-	var firmware string
+	var firmware, bus string
 	c := &cobra.Command{
 		Use: "drill IMAGE", Short: "Boot an image in a virtual machine and prove that it restores", Args: cobra.ExactArgs(1),
 		Example: "  lifeboat drill --backup /srv/backup --keep /tmp/drill /var/lib/lifeboat/output/web1.iso",
 		RunE: func(c *cobra.Command, args []string) error {
 			o.Image, o.Firmware, o.Sink, o.Run = args[0], qemu.Firmware(firmware), a.out, a.out.Debugf
+			switch o.Bus = qemu.Interface(bus); o.Bus {
+			case "", qemu.Virtio, qemu.SCSI, qemu.AHCI, qemu.NVMe:
+			default:
+				return report.Errorf(report.CodeUsage, "choose virtio, scsi, ahci or nvme", "--bus %s is not known", bus)
+			}
 			for _, d := range disks {
 				n, err := parseSize(d)
 				if err != nil {
@@ -55,6 +60,7 @@ func (a *app) drill() *cobra.Command {
 	f.StringVar(&o.Backup, "backup", "", "store, directory or archive (default backup.url)")
 	f.StringArrayVar(&disks, "disk", nil, "size of a blank disk, once for each (default as captured)")
 	f.StringVar(&firmware, "firmware", "", "bios or uefi (default as captured)")
+	f.StringVar(&bus, "bus", "", "how the disks are attached: virtio, scsi, ahci or nvme (default virtio)")
 	f.StringVar(&o.Dir, "keep", "", "keep disks, logs and screenshots in this folder")
 	return c
 }

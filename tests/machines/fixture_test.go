@@ -40,27 +40,33 @@ type made struct {
 
 var fixture struct {
 	sync.Mutex
-	made map[string]*made // by the name of the layout
+	made map[string]*made // by server.name
 }
 
 // recoveryFixture lets the laboratory's server back itself up, once for all
 // scenarios.
 func recoveryFixture(ctx context.Context, t *testing.T) *made {
 	t.Helper()
-	return fixtureOf(ctx, t, lab.BIOSLayout())
+	return fixtureOf(ctx, t, server{name: "bios", layout: lab.BIOSLayout()})
 }
 
-// fixtureOf lets a server of that layout back itself up, once for all
-// scenarios. It is kept beside the other fixtures, named by the program and
+// server is a system that backs itself up.
+type server struct {
+	name    string // of the fixture
+	layout  lab.Layout
+	prepare string // shell, run in it before
+}
+
+// fixtureOf lets a server back itself up, once for all scenarios. It is kept beside the other fixtures, named by the program and
 // the source that it was made with.
-func fixtureOf(ctx context.Context, t *testing.T, layout lab.Layout) *made {
+func fixtureOf(ctx context.Context, t *testing.T, sv server) *made {
 	t.Helper()
 	fixture.Lock()
 	defer fixture.Unlock()
-	if m := fixture.made[layout.Name]; m != nil {
+	if m := fixture.made[sv.name]; m != nil {
 		return m
 	}
-	l, s := sourceOf(ctx, t, layout)
+	l, s := sourceOf(ctx, t, sv.layout)
 	key := sha256.New()
 	f, err := os.Open(product)
 	if err != nil {
@@ -70,7 +76,7 @@ func fixtureOf(ctx context.Context, t *testing.T, layout lab.Layout) *made {
 	if _, err := io.Copy(key, f); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprint(key, filepath.Base(filepath.Dir(s.Disk)))
+	fmt.Fprint(key, filepath.Base(filepath.Dir(s.Disk)), sv.prepare)
 	dir := filepath.Join(l.Dir, "backup-"+hex.EncodeToString(key.Sum(nil))[:16])
 	m := &made{lab: l, source: s, iso: filepath.Join(dir, "image.iso"), store: filepath.Join(dir, "store"),
 		disk: filepath.Join(dir, "disk.raw"), log: filepath.Join(dir, "mkbackup.log")}
@@ -81,7 +87,7 @@ func fixtureOf(ctx context.Context, t *testing.T, layout lab.Layout) *made {
 		if err := os.MkdirAll(m.store, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		m.backUp(ctx, t)
+		m.backUp(ctx, t, sv)
 		if err := os.WriteFile(filepath.Join(dir, "done"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +95,7 @@ func fixtureOf(ctx context.Context, t *testing.T, layout lab.Layout) *made {
 	if fixture.made == nil {
 		fixture.made = map[string]*made{}
 	}
-	fixture.made[layout.Name] = m
+	fixture.made[sv.name] = m
 	return m
 }
 
@@ -111,14 +117,14 @@ func serve(t *testing.T, dir string) string {
 }
 
 // backUp boots a copy of the source and runs `lifeboat mkbackup` in it.
-func (m *made) backUp(ctx context.Context, t *testing.T) {
+func (m *made) backUp(ctx context.Context, t *testing.T, sv server) {
 	t.Helper()
 	phase := phases(t)
 	if err := m.source.Copy(ctx, m.disk); err != nil {
 		t.Fatal(err)
 	}
 	addr := serve(t, m.store)
-	vm, err := lab.Start(ctx, qemu.Config{Name: "source", Memory: 1 << 30, NoReboot: true, Firmware: m.source.Layout.Firmware,
+	vm, err := lab.Start(ctx, qemu.Config{Name: "source", Memory: 1 << 30, NoReboot: true, Firmware: sv.layout.Firmware,
 		Drives: []qemu.Drive{{File: m.disk, Interface: qemu.Virtio}},
 		NICs:   []qemu.NIC{{Services: []qemu.GuestService{{Address: storeAt, To: addr}}}}})
 	if err != nil {
@@ -142,8 +148,14 @@ func (m *made) backUp(ctx context.Context, t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if m.source.Layout.Name == lab.BIOSLayout().Name {
+	if sv.name == "bios" {
 		m.refusesOwnDisk(ctx, t, vm)
+	}
+	if sv.prepare != "" {
+		if err := inGuest(ctx, vm, sv.prepare); err != nil {
+			t.Fatal(err)
+		}
+		phase("prepared")
 	}
 	log, err := os.Create(m.log)
 	if err != nil {

@@ -19,7 +19,7 @@ func TestRecoveryUEFI(t *testing.T) {
 	ctx, cancel := soon(t.Context(), 40*time.Minute)
 	defer cancel()
 	phase := phases(t)
-	m := fixtureOf(ctx, t, lab.UEFILayout())
+	m := fixtureOf(ctx, t, server{name: "uefi", layout: lab.UEFILayout()})
 	phase("a server that backed itself up")
 	var problems []report.Problem
 	res, err := drill.Run(ctx, drill.Options{Image: m.iso, Backup: m.store, Dir: t.TempDir(), Firmware: qemu.UEFI, Between: func(disks []string) error {
