@@ -14,6 +14,7 @@ import (
 	"lifeboat/archive"
 	"lifeboat/backup"
 	"lifeboat/internal/blockdev"
+	"lifeboat/internal/handoff"
 	"lifeboat/manifest"
 	"lifeboat/plan"
 	"lifeboat/report"
@@ -143,7 +144,7 @@ func sources(o BackupOptions) (out []archive.Source, done func(), err error) {
 			continue
 		}
 		seen[m.Node] = true // a filesystem that is mounted twice is packed once
-		s := archive.Source{Path: string(m.Path), At: string(m.Path), Exclude: o.Exclude, Points: points}
+		s := archive.Source{Path: string(m.Path), At: string(m.Path), Exclude: append(doneMarks(m), o.Exclude...), Points: points}
 		fd, err := unix.OpenTree(unix.AT_FDCWD, string(m.Path), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err == nil {
 			fds = append(fds, fd)
@@ -215,6 +216,16 @@ func checkOutside(url string, m *manifest.Manifest) error {
 	sort.Strings(hit)
 	return report.Errorf(report.CodeConfig, "use another disk, a network mount or an HTTP store; such a disk must not be part of what is recovered",
 		"the backup directory %s lies on %s, which a recovery of this host erases", dir, strings.Join(hit, ", "))
+}
+
+// doneMarks is the pattern of the marks that an earlier recovery left at the
+// top of a mount for boot menus. A backup with one would make a recovery from
+// it that was cut off look like one that is done.
+func doneMarks(m manifest.Mount) []string {
+	if strings.ContainsAny(string(m.Path), "*?[\\") {
+		return nil // no pattern can name it, and neither / nor /boot are called so
+	}
+	return []string{filepath.Join(string(m.Path), handoff.DoneFile("*"))}
 }
 
 // OutputExcludes are the paths that hold Lifeboat's own products.

@@ -94,6 +94,7 @@ func (s *session) mark(fs *sysroot.Root, res *report.Result) error {
 	if err != nil {
 		return fmt.Errorf("mark the order as done: %w", err)
 	}
+	s.markForMenu(fs)
 	if s.w.Order.Drill {
 		return installReporter(fs)
 	}

@@ -26,6 +26,32 @@ const (
 	JournalDir   = "/.lifeboat-recover"           // of a recovery that is not finished
 )
 
+// donePrefix begins the names of files that say by their name alone which
+// order was carried out: a boot menu can look for names only.
+const donePrefix = "/.lifeboat-done-"
+
+// DoneFile is a file at the top of the restored system's root filesystem, of
+// the one that holds /boot and of its EFI system partitions, by which the boot
+// menu of a medium that was left in the machine knows that the order is done
+// and starts the local disk. "" for an id that can be no file name. The id "*"
+// gives the pattern of all such names: no backup holds them, or a recovery
+// that was cut off would look like one that is done.
+func DoneFile(order string) string {
+	ok := func(r rune) bool {
+		return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '-' || r == '_'
+	}
+	if order == "" || len(order) > 64 || order != "*" && strings.IndexFunc(order, func(r rune) bool { return !ok(r) }) >= 0 {
+		return ""
+	}
+	return donePrefix + order
+}
+
+// DoneOrder is the order that a file at the top of a filesystem says is done.
+func DoneOrder(name string) (order string, ok bool) {
+	order, ok = strings.CutPrefix("/"+name, donePrefix)
+	return order, ok && order != "*" && DoneFile(order) != ""
+}
+
 // Modes of Order.Recover.
 const (
 	Menu = "menu"

@@ -64,3 +64,21 @@ func FuzzApply(f *testing.F) {
 		}
 	})
 }
+
+// TestDoneFile: an order's id becomes a name only where it can be one, and is
+// read back from it.
+func TestDoneFile(t *testing.T) {
+	for id, want := range map[string]string{
+		"0f3a": "/.lifeboat-done-0f3a", "srv_7-B": "/.lifeboat-done-srv_7-B", "*": "/.lifeboat-done-*",
+		"": "", "../x": "", "a b": "", "a\nb": "", "ä": "", strings.Repeat("a", 65): "",
+	} {
+		got := DoneFile(id)
+		if got != want {
+			t.Errorf("%q: %q, want %q", id, got, want)
+		}
+		back, ok := DoneOrder(strings.TrimPrefix(got, "/"))
+		if ok != (want != "" && id != "*") || ok && back != id {
+			t.Errorf("%q is read back as %q, %v", got, back, ok)
+		}
+	}
+}

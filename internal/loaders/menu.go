@@ -100,13 +100,29 @@ func (m Menu) Config() string {
 		timeout = -1
 	}
 	fmt.Fprintf(&b, "set default=%s\nset timeout=%d\nset timeout_style=menu\n\n", def, timeout)
-	b.WriteString("menuentry " + quote("Start this machine's local disk") + " --id local --hotkey l {\n" + m.local() + "}\n")
+	b.WriteString(m.doneAlready(def))
+	b.WriteString("menuentry " + quote("Start this machine's local disk") + "\"$done\" --id local --hotkey l {\n" + m.local() + "}\n")
 	if !m.MenuOnly {
 		m.entry(&b, Auto, "a", "Recover %s automatically", handoff.Auto)
 	}
 	m.entry(&b, Steps, "s", "Recover %s step by step", handoff.Menu)
 	m.entry(&b, Shell, "h", "Shell, to look at %s or repair it", handoff.Off)
 	return b.String()
+}
+
+// doneAlready makes the local disk the default of a medium that would recover
+// by itself and whose order is carried out: left in the machine, it must not
+// keep the system that it brought back from starting. Only a name is looked
+// for; what this GRUB cannot read, the rescue system will look into.
+func (m Menu) doneAlready(def Entry) string {
+	o := handoff.Order{ID: m.BuildID}
+	_ = o.Apply(m.Cmdline) // what is wrong with it is said when it boots
+	mark := handoff.DoneFile(o.ID)
+	if def != Auto || mark == "" {
+		return "set done=\n"
+	}
+	return "if search --no-floppy --file --set=done " + mark + "; then\n  set default=" + string(Local) +
+		"\n  set done=" + quote(" (recovered by this medium already)") + "\nelse\n  set done=\nfi\n"
 }
 
 // MediumMark is a file in a medium's EFI image that keeps Local from starting

@@ -56,6 +56,26 @@ func TestMenuConfig(t *testing.T) {
 	}
 }
 
+// TestMenuDone: only a medium that would recover by itself looks whether its
+// order is done, by the id that its automatic entry would carry.
+func TestMenuDone(t *testing.T) {
+	auto := menu()
+	auto.Default = Auto
+	if c := auto.Config(); !strings.Contains(c, "set default=auto\n") || !strings.Contains(c, "if search --no-floppy --file --set=done /.lifeboat-done-0123-abcd; then\n  set default=local\n") {
+		t.Errorf("grub.cfg:\n%s", c)
+	}
+	auto.Cmdline = "quiet lifeboat.order=again-7"
+	if c := auto.Config(); !strings.Contains(c, " /.lifeboat-done-again-7;") || strings.Contains(c, "done-0123") {
+		t.Errorf("the order of the command line is not looked for:\n%s", c)
+	}
+	auto.Cmdline = "lifeboat.order='a;b'"
+	for _, c := range []string{menu().Config(), auto.Config()} {
+		if strings.Contains(c, ".lifeboat-done") {
+			t.Errorf("grub.cfg looks for a mark:\n%s", c)
+		}
+	}
+}
+
 // TestMenuWords: what the kernel gets is what handoff understands.
 func TestMenuWords(t *testing.T) {
 	for _, e := range []string{handoff.Auto, handoff.Menu, handoff.Off} {
@@ -117,7 +137,9 @@ func TestMenuSyntax(t *testing.T) {
 		t.Log("not judged by GRUB: install the package grub-common")
 		return
 	}
-	for name, text := range map[string]string{"grub.cfg": menu().Config(), "stub.cfg": menu().Stub(), "early.cfg": menu().Early()} {
+	auto := menu()
+	auto.Default = Auto
+	for name, text := range map[string]string{"grub.cfg": menu().Config(), "auto.cfg": auto.Config(), "stub.cfg": menu().Stub(), "early.cfg": menu().Early()} {
 		p := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -19,6 +19,8 @@ var biosModules = []string{
 	"biosdisk", "iso9660", "fat", "ext2", "part_gpt", "part_msdos", "normal", "configfile", "linux", "chain", "drivemap",
 	"search", "search_fs_file", "serial", "terminal", "echo", "test", "ls", "cat", "sleep", "reboot", "halt", "boot",
 	"gzio", "all_video", "minicmd", "regexp", "probe",
+	// To see whether the disks carry the mark of an order that is done.
+	"lvm", "mdraid1x", "mdraid09", "xfs", "btrfs",
 }
 
 // Format of a BIOS image.

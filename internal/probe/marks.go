@@ -21,7 +21,8 @@ import (
 
 // lookOptions mount a filesystem so that not a byte of it is written, not
 // even a journal replayed.
-var lookOptions = map[string]string{"ext2": "noload", "ext3": "noload", "ext4": "noload", "xfs": "norecovery,nouuid", "btrfs": "nologreplay"}
+var lookOptions = map[string]string{"ext2": "noload", "ext3": "noload", "ext4": "noload", "xfs": "norecovery,nouuid", "btrfs": "nologreplay",
+	"vfat": "errors=continue"} // an EFI system partition may carry the mark of an order
 
 // marks looks for roots of systems on the disks (rule 4). A filesystem that
 // cannot be mounted holds no readable root.
@@ -121,12 +122,30 @@ func look(node, typ string) *manifest.Mark {
 	}
 	defer root.Close()
 	m := markOf(root)
-	if m != nil && strings.HasPrefix(typ, "ext") {
+	if m == nil {
+		return doneMark(root)
+	}
+	if strings.HasPrefix(typ, "ext") {
 		if t := extTime(node); t > newestOf(m) {
 			m.Newest = stamp(t)
 		}
 	}
 	return m
+}
+
+// doneMark reads the mark of an order that was carried out, on a filesystem
+// that is no root: the root itself may be encrypted.
+func doneMark(root *sysroot.Root) *manifest.Mark {
+	entries, err := root.ReadDir("/")
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if order, ok := handoff.DoneOrder(e.Name()); ok {
+			return &manifest.Mark{Order: order}
+		}
+	}
+	return nil
 }
 
 // life are files and folders whose time tells when a system was last used.

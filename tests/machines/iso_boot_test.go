@@ -22,7 +22,10 @@ const bootBuildID = "iso-boot-test-0001"
 // bootISO makes a medium with the host's kernel and loaders, and a small
 // initramfs that looks for the medium by its build id, reads every file on it
 // and compares it with the list of sums.
-func bootISO(t *testing.T) string {
+func bootISO(t *testing.T) string { return bootMedium(t, func(*loaders.Menu) {}) }
+
+// bootMedium is bootISO with another menu.
+func bootMedium(t *testing.T, change func(*loaders.Menu)) string {
 	t.Helper()
 	kernel, version := hostKernel(t)
 	initrd := miniInitrd(t, `
@@ -38,12 +41,13 @@ say "MEDIUM $d $(cat /mnt/lifeboat/build-id)"
 cd /mnt && sha256sum -s -c lifeboat/sha256sums && say "SUMS RIGHT" || say "SUMS WRONG"
 `, "isofs", "sr_mod", "sd_mod", "ahci", "xhci_pci", "usb_storage")
 	path := filepath.Join(t.TempDir(), "test.iso")
+	menu := loaders.Menu{BuildID: bootBuildID, Host: "web01.example.com", Kernel: version, Timeout: -1,
+		Built: time.Date(2026, 11, 25, 3, 0, 0, 0, time.UTC), Consoles: []string{"ttyS0,115200"}}
+	change(&menu)
 	res, err := iso.Write(t.Context(), path, iso.Spec{
 		Kernel: kernel, Initrd: []iso.Source{{Path: initrd}}, Manifest: []byte("{}\n"),
 		Files: []iso.File{{Name: "/backup/A long name with blanks.lba", Source: iso.Source{Data: bytes.Repeat([]byte("backup "), 100_000)}}},
-		Menu: loaders.Menu{BuildID: bootBuildID, Host: "web01.example.com", Kernel: version, Timeout: -1,
-			Built: time.Date(2026, 11, 25, 3, 0, 0, 0, time.UTC), Consoles: []string{"ttyS0,115200"}},
-		Loaders: loaders.Find("/"), Runner: run.Exec{Log: t.Logf},
+		Menu:  menu, Loaders: loaders.Find("/"), Runner: run.Exec{Log: t.Logf},
 	})
 	if err != nil {
 		t.Fatal(err)
