@@ -17,6 +17,10 @@ import (
 // efiGlobal is the vendor GUID of the boot variables (UEFI, section 3.3).
 const efiGlobal = "-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
+// Firmware reads by what the running system was started and, with UEFI, the
+// boot variables.
+func (r *Reading) Firmware() manifest.Firmware { return r.firmware() }
+
 // firmware reads by what the running system was started and, with UEFI, the
 // boot variables.
 func (r *Reading) firmware() manifest.Firmware {

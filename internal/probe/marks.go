@@ -19,11 +19,6 @@ import (
 	"lifeboat/manifest"
 )
 
-// lookOptions mount a filesystem so that not a byte of it is written, not
-// even a journal replayed.
-var lookOptions = map[string]string{"ext2": "noload", "ext3": "noload", "ext4": "noload", "xfs": "norecovery,nouuid", "btrfs": "nologreplay",
-	"vfat": "errors=continue"} // an EFI system partition may carry the mark of an order
-
 // marks looks for roots of systems on the disks (rule 4). A filesystem that
 // cannot be mounted holds no readable root.
 func (r *Reading) marks(ctx context.Context, disks []manifest.MachineDisk) {
@@ -51,34 +46,11 @@ func note(disks []manifest.MachineDisk, names []string, m manifest.Mark) {
 }
 
 // volumeMarks looks into the logical volumes of groups of which none is
-// active. Only types whose activation writes nothing are touched.
+// active; the devices of the others were looked at by themselves.
 func (r *Reading) volumeMarks(ctx context.Context, disks []manifest.MachineDisk) {
-	r.readLVM(ctx)
-	if r.lvm == nil {
-		return
-	}
-	for _, vg := range r.lvm.VGs {
-		if r.active(vg.UUID) {
-			continue // its devices were looked at above
-		}
-		// Each group by itself: two may have the same name. A group that lacks a
-		// disk may still hold a whole root.
-		t := lvm.Tool{Run: r.opt.Run}
-		var under []string
-		for _, pv := range r.lvm.PVs {
-			if d := r.View.ByNode(pv.Dev); pv.VGID == vg.UUID && d != nil {
-				under = append(under, r.View.DisksUnder(d)...)
-				t.Devices = append(t.Devices, r.View.Node(d))
-			}
-		}
-		if len(t.Devices) == 0 {
-			continue
-		}
-		for _, lv := range r.lvm.LVs {
-			if lv.VGID != vg.UUID || lv.Hidden || lv.Type != "linear" && lv.Type != "striped" {
-				continue
-			}
-			if t.Activate(ctx, vg.Name, lv.Name) != nil {
+	for _, g := range r.closedGroups(ctx) {
+		for _, lv := range g.lvs {
+			if g.tool.Activate(ctx, g.Name, lv.Name) != nil {
 				continue
 			}
 			f, err := blkid.Probe(ctx, r.opt.Run, lv.Path)
@@ -86,13 +58,13 @@ func (r *Reading) volumeMarks(ctx context.Context, disks []manifest.MachineDisk)
 				continue
 			}
 			if m := look(lv.Path, f.Type); m != nil {
-				m.Device = vg.Name + "/" + lv.Name
-				note(disks, under, *m)
+				m.Device = g.Name + "/" + lv.Name
+				note(disks, g.under, *m)
 			}
 		}
 		// What stays active is seen as protection by the next reading, and
 		// nothing is erased then: not wrong, and said by lvm's own log line.
-		_ = t.Deactivate(context.WithoutCancel(ctx), vg.Name)
+		_ = g.tool.Deactivate(context.WithoutCancel(ctx), g.Name)
 	}
 }
 
@@ -107,8 +79,7 @@ func look(node, typ string) *manifest.Mark {
 		return nil
 	}
 	defer os.Remove(dir)
-	const flags = unix.MS_RDONLY | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOSUID | unix.MS_NOATIME
-	if unix.Mount(node, dir, typ, flags, lookOptions[typ]) != nil {
+	if Peek(node, typ, dir) != nil {
 		return nil
 	}
 	defer func() {

@@ -29,6 +29,9 @@ type Tool struct {
 	Devices []string
 	// SystemID is the one of a volume group that belongs to a host.
 	SystemID string
+	// Frozen are names of volume groups whose volumes become devices that
+	// cannot be written.
+	Frozen []string
 	// NoActivation keeps lvm from talking to device mapper: for metadata only.
 	NoActivation bool
 }
@@ -47,6 +50,16 @@ func (t Tool) config() string {
 	if t.SystemID != "" {
 		id, local = "lvmlocal", "local{system_id="+quote(t.SystemID)+"}"
 	}
+	frozen := ""
+	for i, vg := range t.Frozen {
+		if i > 0 {
+			frozen += ","
+		}
+		frozen += quote(vg)
+	}
+	if frozen != "" {
+		frozen = " read_only_volume_list=[" + frozen + "]"
+	}
 	activation := 1
 	if t.NoActivation {
 		activation = 0
@@ -54,8 +67,8 @@ func (t Tool) config() string {
 	return fmt.Sprintf("config{checks=0} devices{filter=[%s] global_filter=[%s] use_devicesfile=0 hints=\"none\" scan_lvs=1 "+
 		"obtain_device_list_from_udev=0 external_device_info_source=\"none\"} "+
 		"global{activation=%d use_lvmlockd=0 use_lvmetad=0 use_lvmpolld=0 event_activation=0 notify_dbus=0 system_id_source=%s} %s"+
-		"activation{udev_sync=0 udev_rules=0 monitoring=0 auto_activation_volume_list=[]} backup{backup=0 archive=0}",
-		filter.String(), filter.String(), activation, quote(id), local)
+		"activation{udev_sync=0 udev_rules=0 monitoring=0 auto_activation_volume_list=[]%s} backup{backup=0 archive=0}",
+		filter.String(), filter.String(), activation, quote(id), local, frozen)
 }
 
 // regexpQuote quotes what lvm's filters take as an expression.
