@@ -75,7 +75,8 @@ const (
 // Summary is what Create did.
 type Summary struct {
 	Info
-	Problems *Problems
+	Problems *Problems // what the archive lacks though it was there to be packed
+	Gone     *Problems // entries that were removed or replaced while they were walked: no loss
 }
 
 // Create packs the sources, outer mounts first, and writes the archive to w. What goes
@@ -86,7 +87,7 @@ func Create(ctx context.Context, w io.Writer, opt Options, sources []Source) (*S
 	if err := opt.fill(); err != nil {
 		return nil, err
 	}
-	pk := &packer{opt: &opt, problems: &Problems{tell: opt.Problem}, links: map[inodeKey]string{}}
+	pk := &packer{opt: &opt, problems: &Problems{tell: opt.Problem}, gone: &Problems{}, links: map[inodeKey]string{}}
 	srcs, err := pk.openSources(sources)
 	defer func() {
 		for _, s := range srcs {
@@ -110,7 +111,7 @@ func Create(ctx context.Context, w io.Writer, opt Options, sources []Source) (*S
 	if err := pipe.finish(x); err != nil {
 		return nil, err
 	}
-	sum := &Summary{Problems: pk.problems}
+	sum := &Summary{Problems: pk.problems, Gone: pk.gone}
 	sum.Info = x.info(&pipe.head)
 	sum.Bytes = pipe.written
 	return sum, nil

@@ -55,7 +55,7 @@ func (w *walker) readMeta(fd int, name string, e *Entry) {
 	}
 	n, err := list()
 	if err != nil && err != unix.ENOTSUP && !(name != "" && err == unix.ENOENT) {
-		w.problem(w.mount, e.Path, "list its attributes (they are not packed)", err)
+		w.lost(e.Path, "list its attributes (they are not packed)", err)
 	}
 	for rest := string(m.names[:max(n, 0)]); rest != ""; {
 		var attr string
@@ -68,7 +68,7 @@ func (w *walker) readMeta(fd int, name string, e *Entry) {
 			err = e.addAttr(attr, m.value[:n])
 		}
 		if err != nil {
-			w.problem(w.mount, e.Path, "read its attribute "+attr+" (it is not packed)", err)
+			w.lost(e.Path, "read its attribute "+attr+" (it is not packed)", err)
 		}
 	}
 	if name == "" && !w.noFlags {
@@ -85,7 +85,7 @@ func (w *walker) readFlags(fd int, e *Entry) {
 	case unix.ENOTTY, unix.ENOTSUP, unix.EINVAL, unix.ENOSYS:
 		w.noFlags = true
 	default:
-		w.problem(w.mount, e.Path, "read its inode flags (they are not packed)", err)
+		w.lost(e.Path, "read its inode flags (they are not packed)", err)
 	}
 }
 

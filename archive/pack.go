@@ -12,6 +12,7 @@ type packer struct {
 	opt      *Options
 	pipe     *pipeline
 	problems *Problems
+	gone     *Problems
 	tar      tarWriter
 	hdr      []byte // header of the entry at hand
 	smap     []byte // its sparse map
@@ -269,6 +270,9 @@ func (pk *packer) checkChange(mount int, e *Entry, before *unix.Stat_t, rd *data
 		pk.cur.flags |= flagChanged
 	}
 }
+
+// vanished notes what is normal on a running system: files come and go.
+func (pk *packer) vanished(path, what string) { pk.gone.add(path, what, nil) }
 
 func (pk *packer) problem(mount int, path, what string, err error) {
 	pk.mounts[mount].Problems++

@@ -86,8 +86,15 @@ func (w *walker) root() error {
 
 func (w *walker) total() *Mount { return &w.mounts[w.mount] }
 
-func (w *walker) fail(rel, what string, err error) {
-	w.problem(w.mount, w.recorded(rel), what, err)
+func (w *walker) fail(rel, what string, err error) { w.lost(w.recorded(rel), what, err) }
+
+// lost reports what is missing from the archive. What is excluded by name is no
+// loss: excluding is how a damaged directory is accepted.
+func (w *walker) lost(path, what string, err error) {
+	if w.excludes.match(path) {
+		return
+	}
+	w.problem(w.mount, path, what, err)
 }
 
 // directory packs an open directory and what is in it, in the order of names.
@@ -106,7 +113,9 @@ func (w *walker) directory(fd int, rel string, st *unix.Stat_t) error {
 		return w.addDirAgain(w.mount, e)
 	}
 	children, err := w.readDir(fd)
-	if err != nil {
+	if err == unix.ENOENT { // it was removed after it was opened
+		w.vanished(e.Path, "was removed while it was read")
+	} else if err != nil {
 		w.fail(rel, "list the directory (what it holds is not packed, or not all)", err)
 	}
 	for _, c := range children {
@@ -188,14 +197,23 @@ func (w *walker) child(dir int, parent string, c child) error {
 	return w.special(dir, rel, c.name)
 }
 
-// unopened reports an entry that could not be reached, unless it is simply gone: files
-// come and go on a running system.
+// unopened reports an entry that could not be reached, unless it is simply gone or
+// something else by now: files come and go on a running system.
 func (w *walker) unopened(rel, what string, err error) error {
-	if err != unix.ENOENT {
+	switch err {
+	case unix.ENOENT, unix.ESTALE:
+		w.vanished(w.recorded(rel), "was removed before it was read")
+	case unix.ELOOP, unix.ENOTDIR, unix.ENXIO: // a link, a file, a socket is in its place
+		w.vanished(w.recorded(rel), became)
+	default:
 		w.fail(rel, "not packed: "+what, err)
 	}
 	return nil
 }
+
+// became is said of an entry that is of another type than the directory's listing
+// had said a moment before.
+const became = "became something else while it was looked at"
 
 // open opens an entry without touching its access time.
 func (w *walker) open(dir int, name string, flags int) (int, error) {
@@ -253,9 +271,12 @@ func (w *walker) mountPoint(dir int, rel string, c child) (done bool, err error)
 		return false, nil
 	}
 	st := unix.Stat_t{Mode: unix.S_IFDIR | 0755}
-	if err != nil {
+	switch err {
+	case unix.EACCES, unix.ENOTCONN, unix.ESTALE: // a user's or a dead network's mount: root may not look
+		w.vanished(w.recorded(rel), "is a mount point that cannot be looked at below its mount (its mode and owner are not packed)")
+	default:
 		w.fail(rel, "look at the mount point (its mode and owner are not packed)", err)
-	} else {
+	case nil:
 		st = unix.Stat_t{Mode: uint32(stx.Mode), Uid: stx.Uid, Gid: stx.Gid}
 		st.Mtim = unix.Timespec{Sec: stx.Mtime.Sec, Nsec: int64(stx.Mtime.Nsec)}
 	}
@@ -277,7 +298,7 @@ func (w *walker) regular(dir int, rel, name string) error {
 		return w.unopened(rel, "look at", err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		w.fail(rel, "not packed: it became something else while the directory was read", nil)
+		w.vanished(w.recorded(rel), became)
 		return nil
 	}
 	if slices.Contains(w.opt.Skip, Inode{uint64(st.Dev), st.Ino}) {
@@ -323,8 +344,11 @@ func (w *walker) special(dir int, rel, name string) error {
 		e.Major, e.Minor = unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
 	case unix.S_IFIFO:
 		e.Type = '6'
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFSOCK:
+		w.vanished(w.recorded(rel), became)
+		return nil
 	default:
-		w.fail(rel, fmt.Sprintf("not packed: it has type %#o or became something else while it was looked at", st.Mode&unix.S_IFMT), nil)
+		w.fail(rel, fmt.Sprintf("not packed: its type %#o is not known", st.Mode&unix.S_IFMT), nil)
 		return nil
 	}
 	w.readMeta(dir, name, e)

@@ -42,7 +42,8 @@ type BackupResult struct {
 
 // Backup packs every mount of the manifest that belongs into a backup and
 // puts the archive into the store. What could not be read is listed in the
-// result; the archive gets its name only when it is whole.
+// result, whose Err must be asked; the archive gets its name only when it is
+// whole.
 func Backup(ctx context.Context, o BackupOptions) (*BackupResult, error) {
 	start := time.Now()
 	if o.Sink == nil {
@@ -161,15 +162,24 @@ func sources(o BackupOptions) (out []archive.Source, done func(), err error) {
 	return out, done, nil
 }
 
-// problems turns what the archive could not pack into coded problems.
+// problems turns what the archive could not pack into coded problems. What
+// could not be read is an error though the archive is written: nobody reads
+// the warnings of a nightly job, and the loss shows on the day of the disaster
+// (rule 9). Files that come and go are the life of a running host.
 func problems(sum *archive.Summary) []report.Problem {
 	var out []report.Problem
 	if n := sum.Problems.Count(); n > 0 {
-		p := report.Problem{Code: report.CodeFilesChanged, Severity: report.Warning,
-			Text: fmt.Sprintf("%d files could not be packed", n), Next: "look at the list; unreadable files are not in the backup"}
-		for _, x := range sum.Problems.First() {
-			p.Details = append(p.Details, x.String())
-		}
+		first := sum.Problems.First()
+		p := report.Problem{Code: report.CodeFilesUnread, Severity: report.Error, Object: first[0].Path,
+			Text: fmt.Sprintf("%s could not be read and %s missing from the backup, first %s; the archive is written and holds the rest",
+				count(n, "file"), isAre(n), first[0]),
+			Next: "repair what cannot be read, or accept its loss by name with backup.exclude"}
+		p.Details = details(first, n)
+		out = append(out, p)
+	}
+	if n := sum.Gone.Count(); n > 0 {
+		p := report.Problem{Code: report.CodeFilesChanged, Severity: report.Info, Text: fmt.Sprintf("%s went or changed while the backup ran", count(n, "file"))}
+		p.Details = details(sum.Gone.First(), n)
 		out = append(out, p)
 	}
 	if len(sum.Changed) > 0 {
@@ -181,6 +191,41 @@ func problems(sum *archive.Summary) []report.Problem {
 		out = append(out, p)
 	}
 	return out
+}
+
+func details(list []archive.Problem, n int64) (out []string) {
+	for _, x := range list {
+		out = append(out, x.String())
+	}
+	if more := n - int64(len(list)); more > 0 {
+		out = append(out, fmt.Sprintf("and %d more", more))
+	}
+	return out
+}
+
+func count(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func isAre(n int64) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}
+
+// Err is the error that a written backup still ends with: files are missing.
+// Nil when it holds all that was to be packed.
+func (r *BackupResult) Err() error {
+	for _, p := range r.Problems {
+		if p.Severity == report.Error {
+			return &report.Fault{Problem: p}
+		}
+	}
+	return nil
 }
 
 // checkOutside refuses a directory that lies on a disk which a recovery of

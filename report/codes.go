@@ -49,6 +49,7 @@ const (
 	CodeClock         = "clock"
 	CodeSecret        = "secret"
 	CodeFilesChanged  = "files-changed"
+	CodeFilesUnread   = "files-unreadable"
 	CodeInterrupted   = "interrupted"
 	CodeNotInBackup   = "not-in-backup"
 	CodeMemory        = "memory"
@@ -109,6 +110,7 @@ var Codes = []Row{
 	{CodeClock, ExitOK, "the clock was wrong"},
 	{CodeSecret, ExitOK, "an image holds a secret"},
 	{CodeFilesChanged, ExitOK, "files changed while they were read"},
+	{CodeFilesUnread, ExitFailed, "files are missing from a backup because they could not be read"},
 	{CodeInterrupted, ExitFailed, "the run was interrupted"},
 	{CodeNotInBackup, ExitOK, "something on a disk that is erased is in no backup"},
 	{CodeMemory, ExitOK, "the machine has less memory than advised"},

@@ -183,8 +183,27 @@ func (a *app) make(ctx context.Context, r rescueFlags, rescue, files bool) error
 			return err
 		}
 	}
-	a.out.Print("done in %.1f s", time.Since(start).Seconds())
-	return uncovered(m)
+	return a.ended(doc, uncovered(m), time.Since(start))
+}
+
+// ended is how a run ends whose products are all written: it may still have
+// to say that something is missing from them. A host that cannot be recovered
+// at all weighs more than files.
+func (a *app) ended(doc made, uncovered error, took time.Duration) error {
+	if doc.Backup != nil {
+		if err := doc.Backup.Err(); err != nil {
+			switch {
+			case uncovered != nil:
+				a.out.Warn(report.ProblemOf(err))
+				return uncovered
+			case a.out.JSON: // the document names the files
+				return &cli.Exit{Code: int(report.ExitOf(err))}
+			}
+			return err
+		}
+	}
+	a.out.Print("done in %.1f s", took.Seconds())
+	return uncovered
 }
 
 func (a *app) makeRescue(ctx context.Context, conf *config.Config, m *manifest.Manifest, r rescueFlags) (*builder.Result, error) {
@@ -209,7 +228,9 @@ func (a *app) makeBackup(ctx context.Context, conf *config.Config, m *manifest.M
 		return nil, err
 	}
 	for _, p := range res.Problems {
-		a.out.Warn(p)
+		if p.Severity != report.Error { // errors end the command
+			a.out.Warn(p)
+		}
 	}
 	secs := float64(res.Millis) / 1000
 	a.out.Print("backup    %s: %s of %s in %d files, %.1f s (%s/s)", res.Name, cli.Size(res.Bytes), cli.Size(res.TarBytes), res.Files, secs,
