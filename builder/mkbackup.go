@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
 	"strings"
 	"time"
 
@@ -13,10 +12,8 @@ import (
 
 	"lifeboat/archive"
 	"lifeboat/backup"
-	"lifeboat/internal/blockdev"
 	"lifeboat/internal/handoff"
 	"lifeboat/manifest"
-	"lifeboat/plan"
 	"lifeboat/report"
 )
 
@@ -59,8 +56,10 @@ func Backup(ctx context.Context, o BackupOptions) (*BackupResult, error) {
 	if name == "" {
 		name = backup.NameFor(o.Manifest.Host.Name, start)
 	}
-	if err := checkOutside(o.URL, o.Manifest); err != nil {
-		return nil, err
+	if dir := store.String(); filepath.IsAbs(dir) { // a mounted directory
+		if err := checkOutside(dir, o.Manifest); err != nil {
+			return nil, err
+		}
 	}
 	sources, done, err := sources(o)
 	if err != nil {
@@ -72,6 +71,9 @@ func Backup(ctx context.Context, o BackupOptions) (*BackupResult, error) {
 		return nil, err
 	}
 	defer up.Abort()
+	if err := checkUpload(up, o.Manifest); err != nil {
+		return nil, err
+	}
 	sum, err := pack(ctx, up, o, sources, start)
 	if err != nil {
 		return nil, fmt.Errorf("write the backup %s: %w", up.Name(), err)
@@ -226,41 +228,6 @@ func (r *BackupResult) Err() error {
 		}
 	}
 	return nil
-}
-
-// checkOutside refuses a directory that lies on a disk which a recovery of
-// this host would erase: the backup would be gone with it.
-func checkOutside(url string, m *manifest.Manifest) error {
-	dir := strings.TrimPrefix(url, "file://")
-	if !filepath.IsAbs(dir) {
-		return nil
-	}
-	if strings.HasSuffix(dir, backup.Suffix) {
-		dir = filepath.Dir(filepath.Dir(dir))
-	}
-	if _, err := os.Stat(dir); err != nil {
-		return report.Errorf(report.CodeConfig, "mount it, or create it", "backup directory %s: %w", dir, err)
-	}
-	v, err := blockdev.Live().Scan()
-	if err != nil {
-		return fmt.Errorf("find the disks under %s: %w", dir, err)
-	}
-	under := v.DisksOfPath(dir)
-	p := plan.Make(plan.Input{Manifest: m, Machine: &m.Machine, Policy: plan.Policy{OwnHardware: true}})
-	var hit []string
-	for _, d := range p.Erased {
-		for _, u := range under {
-			if d.Name == u {
-				hit = append(hit, d.Name)
-			}
-		}
-	}
-	if len(hit) == 0 {
-		return nil
-	}
-	sort.Strings(hit)
-	return report.Errorf(report.CodeConfig, "use another disk, a network mount or an HTTP store; such a disk must not be part of what is recovered",
-		"the backup directory %s lies on %s, which a recovery of this host erases", dir, strings.Join(hit, ", "))
 }
 
 // doneMarks is the pattern of the marks that an earlier recovery left at the

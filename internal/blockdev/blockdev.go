@@ -23,10 +23,12 @@ type System struct {
 	Sys  string // mounted sysfs
 	Proc string // mounted procfs
 	Dev  string // device nodes
+
+	live bool // paths are those of this process: the kernel is asked where they lead
 }
 
 // Live is the running kernel.
-func Live() System { return System{Sys: "/sys", Proc: "/proc", Dev: "/dev"} }
+func Live() System { return System{Sys: "/sys", Proc: "/proc", Dev: "/dev", live: true} }
 
 // DevNo is a device number.
 type DevNo struct{ Major, Minor uint32 }
@@ -92,6 +94,7 @@ type Device struct {
 	MDArr     *MDArray
 	File      string // backing file of a loop device
 	Gone      bool   // the backing file is deleted
+	fileOn    DevNo  // filesystem of the backing file, by the loop driver
 	Driver    string // driver of the device that it hangs on
 
 	sys string // real sysfs folder

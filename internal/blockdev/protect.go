@@ -78,17 +78,10 @@ func (p *protector) path(why, path string) {
 
 // file protects what carries the mount on which a file lies.
 func (p *protector) file(why, what string, chain []string, file string) {
-	m, ok := p.v.MountOf(filepath.Clean(file))
-	if !ok {
-		return
-	}
-	if m.Path != chain[len(chain)-1] {
+	if m, ok := p.v.mountAt(filepath.Clean(file)); ok && m.Path != chain[len(chain)-1] {
 		chain = grow(chain, m.Path)
 	}
-	if len(chain) > maxChain {
-		return
-	}
-	for _, d := range p.v.MountDevices(m) {
+	for _, d := range p.v.Carriers(filepath.Clean(file)) {
 		p.device(why, what, chain, d)
 	}
 }
@@ -146,11 +139,9 @@ func (v *View) down(chain []string, d *Device, found func(chain []string, disk *
 			v.down(chain, p, found)
 		}
 	case Loop:
-		if m, ok := v.MountOf(d.File); ok {
-			chain = grow(chain, d.File)
-			for _, o := range v.MountDevices(m) {
-				v.down(chain, o, found)
-			}
+		chain = grow(chain, d.File)
+		for _, o := range v.FileDevices(d) {
+			v.down(chain, o, found)
 		}
 	default:
 		for _, n := range d.Slaves {

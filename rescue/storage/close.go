@@ -60,10 +60,8 @@ func inUse(v *blockdev.View, keep []string) map[string]bool {
 		for _, n := range d.Slaves {
 			down(v.Device(n))
 		}
-		if m, ok := v.MountOf(d.File); ok && d.Kind == blockdev.Loop {
-			for _, o := range v.MountDevices(m) {
-				down(o)
-			}
+		for _, o := range v.FileDevices(d) {
+			down(o)
 		}
 	}
 	for _, m := range v.Mounts {
@@ -75,12 +73,8 @@ func inUse(v *blockdev.View, keep []string) map[string]bool {
 		down(v.ByNode(w.Path))
 	}
 	for _, k := range keep {
-		if d := v.ByNode(k); d != nil {
+		for _, d := range v.Carriers(k) {
 			down(d)
-		} else if m, ok := v.MountOf(k); ok {
-			for _, d := range v.MountDevices(m) {
-				down(d)
-			}
 		}
 	}
 	for _, d := range v.Devices {

@@ -67,7 +67,7 @@ func above(v *blockdev.View, d *blockdev.Device) []*blockdev.Device {
 			if l.Kind != blockdev.Loop {
 				continue
 			}
-			if m, ok := v.MountOf(l.File); ok && slices.Contains(v.MountDevices(m), d) {
+			if slices.Contains(v.FileDevices(l), d) {
 				walk(l)
 			}
 		}
