@@ -55,7 +55,7 @@ func Decode(data []byte) (*Manifest, error) {
 	return m, nil
 }
 
-// DecodeMachine reads a machine description as `lifeboat diagnose --json`
+// DecodeMachine reads a machine description as `lifeboat diagnose --machine`
 // writes it.
 func DecodeMachine(data []byte) (*Machine, error) {
 	m := new(Machine)

@@ -36,6 +36,7 @@ type idInput struct {
 	Firmware    string
 	Bits        int
 	Disks       []idDisk
+	Mend        *Mend `json:",omitempty"`
 }
 
 type idDisk struct {
@@ -46,7 +47,7 @@ type idDisk struct {
 
 func (k *maker) id() string {
 	pol := k.in.Policy
-	in := idInput{Format: Format, Order: pol.Order, Backup: pol.Backup, Method: pol.Method, OwnHardware: pol.OwnHardware, Manifest: k.sum,
+	in := idInput{Format: Format, Order: pol.Order, Backup: pol.Backup, Method: pol.Method, OwnHardware: pol.OwnHardware, Manifest: k.sum, Mend: k.mend,
 		Unprotect: slices.Clone(pol.Unprotect), DMI: k.mach.DMI, Firmware: k.mach.Firmware.Mode, Bits: k.mach.Firmware.Bits}
 	slices.Sort(in.Unprotect)
 	if k.in.Mapping != nil {

@@ -16,7 +16,8 @@ type maker struct {
 	mach *manifest.Machine
 	p    *Plan
 
-	sum string // digest of the manifest
+	sum  string // digest of the manifest
+	mend *Mend  // of a repair
 
 	// scope
 	need  map[manifest.ID]bool     // captured disks that are rebuilt

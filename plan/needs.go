@@ -58,6 +58,13 @@ func (k *maker) makeNeeds() {
 				n.Modules = addOnce(n.Modules, m)
 			}
 			n.Kernel = addOnce(n.Kernel, f.Type)
+		case VerbActivate:
+			n.tool("lvm", s.ID)
+			n.Modules = addOnce(n.Modules, "dm_mod")
+		case VerbMount, VerbMountRO:
+			if f := k.p.Target.Node(s.Node); f != nil && f.FS != nil {
+				n.Kernel = addOnce(n.Kernel, f.FS.Type)
+			}
 		case VerbMkswap, VerbSwapFile:
 			n.tool("mkswap", s.ID)
 		case VerbRestore:

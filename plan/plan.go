@@ -80,7 +80,8 @@ const (
 // Plan is what would be done. It is the same for the same Input.
 type Plan struct {
 	Format      string               `json:"format"`
-	ID          string               `json:"id"` // digest of the inputs that decide what is built, see id.go
+	Kind        string               `json:"kind,omitempty"` // "" for a recovery, KindRepair
+	ID          string               `json:"id"`             // digest of the inputs that decide what is built, see id.go
 	Host        string               `json:"host"`
 	Target      manifest.Storage     `json:"target"` // graph as it will be: node IDs are the captured ones
 	Assignments []Assignment         `json:"assignments"`

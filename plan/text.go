@@ -163,6 +163,16 @@ func (st Step) Text(target *manifest.Storage, p *Plan) string {
 	if n == nil && st.Node != "" {
 		return st.ID
 	}
+	if p != nil && p.Kind == KindRepair {
+		switch st.Verb {
+		case VerbReport:
+			return "write the report, where a place for it is open"
+		case VerbUnmount:
+			return "unmount everything, and sync"
+		case VerbMkfs:
+			return "make " + m.name(n.ID) + " again" + purpose(target, n.ID)
+		}
+	}
 	switch st.Verb {
 	case VerbRelease:
 		return "close everything that lies on " + m.name(n.ID)
@@ -184,6 +194,12 @@ func (st Step) Text(target *manifest.Storage, p *Plan) string {
 		return "make " + m.name(n.ID) + " (" + size(n.Bytes) + ")"
 	case VerbMount:
 		return "mount " + m.name(n.ID) + " at " + st.Arg
+	case VerbMountRO:
+		return "mount " + m.name(n.ID) + " read-only at " + st.Arg
+	case VerbMendTable:
+		return "write " + m.name(n.ID) + " again as captured"
+	case VerbActivate:
+		return "open " + m.name(n.ID) + map[bool]string{true: " read-only"}[st.Arg == "ro"]
 	case VerbGRUB:
 		return "install GRUB (" + st.Arg + ") on " + m.name(n.ID)
 	case VerbGRUBEFI:
@@ -213,6 +229,12 @@ func (st Step) plainText(target *manifest.Storage) string {
 		return "check the boot path: sectors, files, configuration, identities"
 	case VerbReport:
 		return "write report, log and plan into the restored system, and mark the order as done"
+	case VerbOpen:
+		return "compare the disks with the plan"
+	case VerbFstab:
+		return "mend the lines of /etc/fstab that lead nowhere"
+	case VerbGRUBConfig:
+		return "make GRUB's configuration anew"
 	case VerbUnmount:
 		return "unmount everything, take the claims off the disks, and sync"
 	}
@@ -245,7 +267,7 @@ func purpose(t *manifest.Storage, id manifest.ID) string {
 func (p *Plan) Text() string {
 	var b strings.Builder
 	line := func(f string, a ...any) { fmt.Fprintf(&b, f+"\n", a...) }
-	line("Recovery plan for %s", quote(p.Host))
+	line("%s plan for %s", map[bool]string{true: "Repair", false: "Recovery"}[p.Kind == KindRepair], quote(p.Host))
 	line("Plan id %s", p.ID)
 	problems(&b, "In the way: nothing will be written", p.Refusals)
 	p.disksText(&b)
@@ -280,6 +302,10 @@ func (p *Plan) DiskLines() []string {
 
 func (p *Plan) disksText(b *strings.Builder) {
 	line := func(f string, a ...any) { fmt.Fprintf(b, f+"\n", a...) }
+	if p.Kind == KindRepair {
+		p.mendText(b)
+		return
+	}
 	will := "Will"
 	if p.Refused() {
 		will = "Would"

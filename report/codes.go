@@ -36,6 +36,7 @@ const (
 	CodeOrderDone     = "order-done"
 	CodeAttempts      = "attempts-used-up"
 	CodeDeclined      = "declined"
+	CodeNoRepair      = "no-repair"
 	CodeRestoreFiles  = "restore-files"
 	CodeNoSpace       = "no-space"
 	CodeIdentity      = "identity-changed"
@@ -97,6 +98,7 @@ var Codes = []Row{
 	{CodeOrderDone, ExitRefused, "this order was carried out already"},
 	{CodeAttempts, ExitRefused, "the order was begun three times and never ended; a person must decide"},
 	{CodeDeclined, ExitRefused, "a person declined"},
+	{CodeNoRepair, ExitRefused, "the installed system needs no repair, or none brings it back"},
 	{CodeRestoreFiles, ExitBackup, "files could not be restored"},
 	{CodeNoSpace, ExitFailed, "a filesystem is full"},
 	{CodeIdentity, ExitOK, "an identity could not be kept; references were rewritten"},

@@ -206,7 +206,7 @@ func (a *actor) enter() error {
 		return nil
 	}
 	var err error
-	if a.root, err = chroot.Enter(a.s.w.Target, a.s.w.Exec); err != nil {
+	if a.root, err = a.s.enterTarget(); err != nil {
 		return err
 	}
 	a.ad = &adapt.Adapter{Root: a.root, Manifest: a.s.manifest, Plan: a.s.plan, Machine: a.s.machine,

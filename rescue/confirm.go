@@ -86,7 +86,7 @@ func (s *session) confirm(ctx context.Context) error {
 		s.w.J.Note("%s", l)
 	}
 	if s.attended {
-		r, err := s.w.T.Ask(ctx, Question{Kind: "type", Title: "Type the host's name, " + s.manifest.Host.Name + ", to erase these disks and recover; anything else goes back"})
+		r, err := s.w.T.Ask(ctx, Question{Kind: "type", Lines: s.verdictLines(), Title: "Type the host's name, " + s.manifest.Host.Name + ", to erase these disks and recover; anything else goes back"})
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 	"lifeboat/plan"
 	"lifeboat/report"
 	"lifeboat/rescue/storage"
+	"lifeboat/rescue/triage"
 )
 
 // session is one try from the first look to the end.
@@ -24,6 +25,7 @@ type session struct {
 	order    handoff.Order // of the boot, with what was asked for this try
 	attended bool
 	own      bool // nobody asked for it: the order of this boot
+	looking  bool // only the backup's date and manifest are wanted
 	dry      bool // shows the plan only: what a failed try left mounted stays
 	began    time.Time
 	phases   []report.Phase
@@ -35,6 +37,7 @@ type session struct {
 	machine  *manifest.Machine
 	plan     *plan.Plan
 	mapping  *plan.Mapping
+	verdict  *triage.Verdict // of the installed system, before it is erased
 	attempt  int
 	problems []report.Problem // what the result must tell though it went well
 }
@@ -70,6 +73,8 @@ func (s *session) close() {
 // recover runs one recovery and returns how it ended; every failure is said
 // on the consoles.
 func (w *Worker) recover(ctx context.Context, r Request) (res *report.Result) {
+	w.disks.Lock()
+	defer w.disks.Unlock()
 	s := w.newSession(r)
 	defer s.close()
 	res = &report.Result{Order: w.Order.ID, Host: w.Order.Host, Started: s.began.UTC(), State: "refused"}
@@ -159,6 +164,9 @@ func (s *session) openBackup(ctx context.Context) error {
 // verifyFull is rule 1's default: every frame of a small archive is read
 // before anything is erased.
 func (s *session) verifyFull() bool {
+	if s.looking {
+		return false
+	}
 	switch s.w.Order.Verify {
 	case "full":
 		return true
@@ -213,6 +221,9 @@ func (s *session) makePlan(ctx context.Context) error {
 	for _, p := range s.plan.Warnings {
 		s.w.J.Problem(p)
 	}
+	if err := s.lookFirst(ctx); err != nil {
+		return err
+	}
 	return s.plan.Err()
 }
 
@@ -245,6 +256,8 @@ func (s *session) input() plan.Input {
 
 // showPlan plans and says everything, and changes nothing.
 func (w *Worker) showPlan(ctx context.Context, r Request) error {
+	w.disks.Lock()
+	defer w.disks.Unlock()
 	r.Attended = true
 	s := w.newSession(r)
 	s.dry = true

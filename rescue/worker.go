@@ -14,6 +14,7 @@ import (
 
 	"lifeboat/internal/handoff"
 	"lifeboat/internal/run"
+	"lifeboat/plan"
 	"lifeboat/report"
 )
 
@@ -39,9 +40,11 @@ type Worker struct {
 	boot   bootState
 	port   *port
 
-	mu   sync.Mutex
-	busy bool
-	wish chan Request
+	ctx   context.Context // of the worker, for what shells ask
+	disks sync.Mutex      // held by whoever opens or writes disks
+	mu    sync.Mutex
+	busy  bool
+	wish  chan Request
 }
 
 // bootState is what was found out once for this boot and holds for every try.
@@ -57,6 +60,7 @@ type bootState struct {
 func NewWorker(ctx context.Context) (*Worker, error) {
 	w := &Worker{J: NewJournal(), Target: TargetRoot, wish: make(chan Request, 1)}
 	w.boot.settled = make(chan struct{})
+	w.ctx = ctx
 	w.Start, _ = strconv.Atoi(os.Getenv(StartEnv))
 	w.Start = max(w.Start, 1)
 	if err := w.J.AddFile(handoff.EventsPath, false); err != nil {
@@ -105,7 +109,7 @@ func (w *Worker) orderFaults() {
 	for _, l := range strings.Split(strings.TrimSpace(string(data)), "\n") {
 		w.J.Problem(report.Problem{Code: report.CodeUsage, Severity: report.Warning, Text: l, Next: "correct it in the boot menu"})
 	}
-	if w.Order.Recover == handoff.Auto {
+	if w.Order.Recover == handoff.Auto || w.Order.Recover == handoff.Repair {
 		w.Order.Recover = handoff.Menu
 		w.J.Note("Because of that nothing begins by itself")
 	}
@@ -131,7 +135,9 @@ func fileLog(path string) run.Logger {
 // handle answers requests of consoles and shells other than answers.
 func (w *Worker) handle(r Request) Reply {
 	switch r.Do {
-	case "recover", "plan":
+	case "diagnose":
+		return w.diagnose(r)
+	case "recover", "plan", "repair":
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.busy {
@@ -161,7 +167,12 @@ func (w *Worker) Main(ctx context.Context) error {
 	if w.Order.Recover == handoff.Off {
 		return w.bootLocal(ctx)
 	}
-	last := w.autoStart(ctx)
+	var last *report.Result
+	if w.Order.Recover == handoff.Repair {
+		last = w.autoRepair(ctx)
+	} else {
+		last = w.autoStart(ctx)
+	}
 	for ctx.Err() == nil {
 		last = w.menu(ctx, last)
 	}
@@ -224,6 +235,8 @@ func (w *Worker) menu(ctx context.Context, last *report.Result) *report.Result {
 		{"3", "Show the plan, change nothing"},
 		{"4", "Restart this machine"},
 		{"5", "Switch this machine off"},
+		{"6", "Look at the installed system first, write nothing"},
+		{"7", "Repair what starts the installed system, touch no data (asks before it writes)"},
 	}}
 	if last != nil {
 		q.Title = resultTitle(last)
@@ -248,7 +261,7 @@ func (w *Worker) menu(ctx context.Context, last *report.Result) *report.Result {
 		return last
 	case r = <-answer:
 	case r = <-w.wish:
-		r.Text = map[string]string{"recover": "2", "plan": "3"}[r.Do]
+		r.Text = map[string]string{"recover": "2", "plan": "3", "repair": "7"}[r.Do]
 		if r.Do == "recover" && r.Attended {
 			r.Text = "1"
 		}
@@ -268,6 +281,13 @@ func (w *Worker) choose(ctx context.Context, r Request, last *report.Result) *re
 		if err := w.showPlan(ctx, r); err != nil {
 			w.J.Problem(report.ProblemOf(err))
 		}
+	case "6":
+		if err := w.showVerdict(ctx, r); err != nil {
+			w.J.Problem(report.ProblemOf(err))
+		}
+	case "7":
+		r.Attended = true
+		return w.mend(ctx, r)
 	case "4":
 		w.power(ctx, false)
 	case "5":
@@ -280,6 +300,12 @@ func (w *Worker) choose(ctx context.Context, r Request, last *report.Result) *re
 
 func resultTitle(r *report.Result) string {
 	switch {
+	case r.Kind == plan.KindRepair && r.Exit == report.ExitOK:
+		return r.Host + " is repaired"
+	case r.Kind == plan.KindRepair && r.State == "refused":
+		return fmt.Sprintf("Nothing was written: %s was not repaired (exit code %d)", r.Host, r.Exit)
+	case r.Kind == plan.KindRepair:
+		return fmt.Sprintf("The repair of %s failed (exit code %d)", r.Host, r.Exit)
 	case r.Exit == report.ExitOK:
 		return r.Host + " is recovered"
 	case r.State == "refused":

@@ -36,7 +36,8 @@ var verbs = map[string]struct {
 	"recover":  {ask("recover"), "recover [--auto] [--backup URL|PATH] [--mapping FILE]: begin a recovery; a person confirms on any console (--auto: 30 s to stop it); another archive or mapping than the medium's counts for this try"},
 	"plan":     {ask("plan"), "plan [--backup URL|PATH] [--mapping FILE]: show on every console what a recovery would do; changes nothing"},
 	"status":   {status, "status: what happened so far (--json: as events)"},
-	"diagnose": {diagnose, "diagnose: this machine as the planner sees it, as JSON for lifeboat plan --machine"},
+	"repair":   {ask("repair"), "repair: bring back what starts an intact system (boot loader, initramfs, fstab ids, firmware entry); touches no data; a person confirms on any console"},
+	"diagnose": {diagnose, "diagnose: look at the installed system without a write, and judge it (--json: verdict and facts; --machine: the machine as the planner sees it, for lifeboat plan --machine)"},
 	"shell":    {shell, "shell: a shell"},
 }
 
@@ -65,7 +66,7 @@ func main() {
 
 func help(o *cli.Out) {
 	o.Print("Lifeboat, in the rescue system. Verbs:")
-	for _, n := range []string{"recover", "plan", "status", "diagnose", "shell"} {
+	for _, n := range []string{"recover", "plan", "repair", "diagnose", "status", "shell"} {
 		o.Print("  lifeboat %s", verbs[n].help)
 	}
 	o.Print("Example: lifeboat plan")
@@ -159,13 +160,35 @@ func status(_ context.Context, o *cli.Out, _ []string) error {
 	return nil
 }
 
-// diagnose prints the machine.
-func diagnose(ctx context.Context, o *cli.Out, _ []string) error {
-	m, err := probe.Machine(ctx, probe.Options{Run: run.Exec{}, Rescue: true, OpenedMounts: []string{rescue.TargetRoot}})
+// diagnose asks the worker, who owns the disks, for a look at the installed
+// system; --machine prints what the planner sees of the machine.
+func diagnose(ctx context.Context, o *cli.Out, args []string) error {
+	if len(args) == 1 && args[0] == "--machine" {
+		m, err := probe.Machine(ctx, probe.Options{Run: run.Exec{}, Rescue: true, OpenedMounts: []string{rescue.TargetRoot}})
+		if err != nil {
+			return err
+		}
+		return o.Value(m)
+	}
+	r, err := request("diagnose", args)
 	if err != nil {
 		return err
 	}
-	return o.Value(m)
+	rep, err := rescue.Send(handoff.AnswersPath, r)
+	if err != nil {
+		return err
+	}
+	var t rescue.Triage
+	if err := json.Unmarshal(rep.Data, &t); err != nil {
+		return fmt.Errorf("understand the worker's answer: %w", err)
+	}
+	if o.JSON {
+		return o.Value(t)
+	}
+	for _, l := range t.Verdict.Lines() {
+		o.Print("%s", l)
+	}
+	return nil
 }
 
 // shell becomes a shell.

@@ -41,7 +41,13 @@ type bind struct {
 
 // Enter mounts what programs need below path. Tools of some systems wait for
 // ever without /run, and temporary folders may lie on a noexec filesystem.
-func Enter(path string, r run.Runner) (*Root, error) {
+func Enter(path string, r run.Runner) (*Root, error) { return enter(path, r, false) }
+
+// EnterReadOnly is Enter for a system whose own filesystems may be mounted
+// read-only: temporary files of programs go to memory.
+func EnterReadOnly(path string, r run.Runner) (*Root, error) { return enter(path, r, true) }
+
+func enter(path string, r run.Runner, scratch bool) (*Root, error) {
 	fs, err := sysroot.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the restored system: %w", err)
@@ -54,6 +60,12 @@ func Enter(path string, r run.Runner) (*Root, error) {
 		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755", true},
 		{"efivarfs", "/sys/firmware/efi/efivars", "efivarfs", 0, "", false},
 	}
+	if scratch {
+		for _, d := range []string{"/tmp", "/var/tmp"} {
+			// One that is missing is no fault: programs then use another.
+			binds = append(binds, bind{"tmpfs", d, "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777", false})
+		}
+	}
 	for _, b := range binds {
 		if err := c.mount(b); err != nil {
 			c.Close()
@@ -61,6 +73,9 @@ func Enter(path string, r run.Runner) (*Root, error) {
 		}
 	}
 	for _, d := range []string{"/run/lock", "/run/lock/lvm", "/run/lvm", "/tmp", "/var/tmp"} {
+		if scratch && strings.HasSuffix(d, "tmp") {
+			continue
+		}
 		mode := uint32(0o755)
 		if strings.HasSuffix(d, "tmp") || d == "/run/lock" {
 			mode = 0o1777
@@ -74,7 +89,7 @@ func Enter(path string, r run.Runner) (*Root, error) {
 }
 
 func (c *Root) mount(b bind) error {
-	if !b.must {
+	if b.fstype == "efivarfs" {
 		if _, err := os.Stat(b.target); err != nil { // no such firmware
 			return nil
 		}

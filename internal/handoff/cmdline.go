@@ -36,7 +36,7 @@ func Words(line string) []string {
 // setters are the words of the command line, ours and those that users of
 // ReaR know.
 var setters = map[string]func(o *Order, v string, has bool) error{
-	"lifeboat.recover": func(o *Order, v string, _ bool) error { return choice(&o.Recover, v, Menu, Auto, Off) },
+	"lifeboat.recover": func(o *Order, v string, _ bool) error { return choice(&o.Recover, v, Menu, Auto, Off, Repair) },
 	"lifeboat.mapping": func(o *Order, v string, _ bool) error { o.Mapping = v; return nil },
 	"lifeboat.backup":  func(o *Order, v string, _ bool) error { o.Backup.URL = v; return nil },
 	"lifeboat.server":  func(o *Order, v string, _ bool) error { o.Server = v; return nil },

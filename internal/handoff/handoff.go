@@ -57,6 +57,9 @@ const (
 	Menu = "menu"
 	Auto = "auto"
 	Off  = "off"
+	// Repair mends what starts an intact system, and does nothing to any other:
+	// only this word makes a repair begin with nobody there.
+	Repair = "repair"
 )
 
 // What follows a recovery that ended well.
@@ -72,7 +75,7 @@ type Order struct {
 	BuildID  string   `json:"build_id"` // of the image, how its medium is found again
 	Host     string   `json:"host"`     // whose recovery
 	Built    string   `json:"built"`    // RFC 3339, the clock is never before it
-	Recover  string   `json:"recover"`  // menu, auto, off
+	Recover  string   `json:"recover"`  // menu, auto, off, repair
 	Then     string   `json:"then"`     // reboot, poweroff, stay
 	Verify   string   `json:"verify"`   // index, full, "" (the default of rule 1)
 	Backup   Backup   `json:"backup"`
@@ -123,7 +126,7 @@ func (o Order) Validate() error {
 		}
 		return fmt.Errorf("order: %s is %q; it must be one of %s", name, v, strings.Join(ok, ", "))
 	}
-	if err := oneOf("recover", o.Recover, Menu, Auto, Off); err != nil {
+	if err := oneOf("recover", o.Recover, Menu, Auto, Off, Repair); err != nil {
 		return err
 	}
 	if err := oneOf("then", o.Then, Reboot, Poweroff, Stay); err != nil {

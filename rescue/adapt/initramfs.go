@@ -43,6 +43,12 @@ func (a *Adapter) Initramfs(ctx context.Context, s plan.Step) error {
 	default:
 		a.note("initramfs of %s holds old identities; it is rebuilt", k.Version)
 	}
+	if err != nil && a.Plan.Kind == plan.KindRepair {
+		// What cannot be read is of no use, and a full /boot needs its room.
+		if err := a.Root.FS.Remove(string(k.Initramfs)); err != nil && !os.IsNotExist(err) {
+			return fmt.Errorf("remove the broken initramfs of %s: %w", k.Version, err)
+		}
+	}
 	if err := a.rebuild(ctx, *k, missing); err != nil {
 		return report.Errorf(report.CodeInitramfs, "open a shell: the restored system is mounted; mend it and try again", "rebuild the initramfs of %s: %w", k.Version, err)
 	}
@@ -105,6 +111,10 @@ func (a *Adapter) read(k manifest.Kernel) (content, error) {
 	c.resume = string(texts["conf/conf.d/resume"])
 	return c, err
 }
+
+// Missing lists what an initramfs lacks to find the root filesystem on this
+// machine; nothing is changed.
+func (a *Adapter) Missing(k manifest.Kernel) ([]string, error) { return a.missing(k) }
 
 // missing lists what an initramfs lacks to find the root filesystem on this
 // machine: drivers of the controllers above the target disks, filesystem and

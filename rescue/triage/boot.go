@@ -73,13 +73,12 @@ func (s *scene) foundDisk(id manifest.ID) *manifest.Node {
 		return n
 	}
 	for _, n := range s.m.Storage.Above(id) {
-		if n.Kind != manifest.KindTable && n.Kind != manifest.KindPartition {
+		// What may lie on several disks does not tell which one it was.
+		if len(s.m.Storage.Disks(n.ID)) != 1 || s.found.Node(n.ID) == nil {
 			continue
 		}
-		if s.found.Node(n.ID) != nil {
-			if d := s.found.Disks(n.ID); len(d) == 1 {
-				return d[0]
-			}
+		if d := s.found.Disks(n.ID); len(d) == 1 {
+			return d[0]
 		}
 	}
 	return nil

@@ -25,6 +25,27 @@ type Facts struct {
 	Unseen      []string     `json:"unseen,omitempty"` // what could not be looked into, a line each
 }
 
+// Disks are, by captured disk, the device numbers of those that hold what was
+// captured.
+func (f *Facts) Disks() map[manifest.ID]string {
+	out := map[manifest.ID]string{}
+	for _, l := range f.Layers {
+		if l.Kind == manifest.KindDisk && l.DevNo != "" {
+			out[l.ID] = l.DevNo
+		}
+	}
+	return out
+}
+
+// Kernels are the installed ones as the manifest has them.
+func (f *Facts) Kernels() []manifest.Kernel {
+	var out []manifest.Kernel
+	for i := range f.Boot.Kernels {
+		out = append(out, f.Boot.Kernels[i].captured())
+	}
+	return out
+}
+
 // Firmware compares how the host starts with how this machine was started.
 type Firmware struct {
 	Host    string `json:"host"`
@@ -49,6 +70,9 @@ type Layer struct {
 	Name   string        `json:"name"` // for people
 	State  State         `json:"state"`
 	Detail string        `json:"detail,omitempty"`
+	// DevNo is, of a disk, the device number of the one that holds what was
+	// captured: itself, or one that took its place.
+	DevNo string `json:"dev_no,omitempty"`
 }
 
 // Filesystem is a captured filesystem or swap area.

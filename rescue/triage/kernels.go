@@ -212,6 +212,11 @@ func (s *scene) judgeImage(name string) string {
 	return ""
 }
 
+// captured is the kernel as the manifest has them.
+func (k *Kernel) captured() manifest.Kernel {
+	return manifest.Kernel{Version: k.Version, Image: k.Image, Initramfs: k.Initramfs, Default: k.Default}
+}
+
 // fewest files of an initramfs that starts anything.
 const fewest = 10
 
@@ -231,7 +236,7 @@ func (s *scene) judgeInitramfs(k *Kernel) string {
 	case s.opt.Initramfs == nil || k.ImageBad != "":
 		return ""
 	}
-	missing, err := s.opt.Initramfs(s.tree, manifest.Kernel{Version: k.Version, Image: k.Image, Initramfs: k.Initramfs, Default: k.Default})
+	missing, err := s.opt.Initramfs(s.tree, k.captured(), s.facts.Disks())
 	switch {
 	case err != nil:
 		s.facts.Unseen = append(s.facts.Unseen, fmt.Sprintf("drivers in %s: %v", k.Initramfs, err))

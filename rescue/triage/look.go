@@ -33,7 +33,8 @@ type Options struct {
 	Patience time.Duration
 	// Initramfs lists what a whole initramfs lacks to start this machine; nil
 	// asks nothing.
-	Initramfs func(root *sysroot.Root, k manifest.Kernel) ([]string, error)
+	// disks are, by captured disk, the device numbers of those that were found.
+	Initramfs func(root *sysroot.Root, k manifest.Kernel, disks map[manifest.ID]string) ([]string, error)
 }
 
 // scene is what there is to look at. Tests set one up from image files.
@@ -42,6 +43,7 @@ type scene struct {
 	m     *manifest.Manifest
 	found *manifest.Storage
 	node  func(kernelName string) string // device node
+	devNo func(kernelName string) string // device number
 	// names are other names of devices that lead to something on this machine:
 	// links below /dev, as fstab may hold them.
 	names    map[string]bool
@@ -88,6 +90,12 @@ func lookOpened(ctx context.Context, opt Options) (*Facts, error) {
 		node: func(name string) string {
 			if d := r.View.Device(name); d != nil {
 				return r.View.Node(d)
+			}
+			return ""
+		},
+		devNo: func(name string) string {
+			if d := r.View.Device(name); d != nil {
+				return d.DevNo.String()
 			}
 			return ""
 		}}

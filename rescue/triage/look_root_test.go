@@ -242,7 +242,7 @@ func (b *bench) sums() string {
 func (b *bench) look() Verdict {
 	b.t.Helper()
 	s := &scene{opt: Options{Manifest: b.m, Made: b.made}, m: b.m, found: b.found(), names: map[string]bool{}, firmware: manifest.Firmware{Mode: "bios"},
-		node: func(name string) string { return "/dev/" + name }}
+		node: func(name string) string { return "/dev/" + name }, devNo: func(name string) string { return name }}
 	before := b.sums()
 	f, err := s.examine(context.Background())
 	if err != nil {

@@ -24,8 +24,11 @@ func (s *scene) layers() {
 		switch n.Kind {
 		case manifest.KindDisk:
 			l.Name = "disk " + strings.TrimSpace(n.Disk.Model+" "+n.Disk.Serial)
-			if is == nil && s.underSomething(n.ID) {
-				l.State, l.Detail = Changed, "another disk holds what it held"
+			if d := s.foundDisk(n.ID); d != nil {
+				l.DevNo = s.devNo(d.Seen.Device)
+				if is == nil {
+					l.State, l.Detail = Changed, "another disk ("+d.Seen.Device+") holds what it held"
+				}
 			}
 		case manifest.KindTable:
 			l.Name = strings.ToUpper(n.Table.Type) + " partition table " + n.Table.UUID
@@ -73,12 +76,6 @@ func (s *scene) wanted() map[manifest.ID]bool {
 		}
 	}
 	return out
-}
-
-// underSomething tells whether anything that stood on a captured disk was
-// found.
-func (s *scene) underSomething(disk manifest.ID) bool {
-	return slices.ContainsFunc(s.m.Storage.Above(disk), func(n *manifest.Node) bool { return s.found.Node(n.ID) != nil })
 }
 
 // compareTable says where the partitions of a table that is there differ.
