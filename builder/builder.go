@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"lifeboat/builder/payload"
+	"lifeboat/images/usb"
 	"lifeboat/internal/config"
 	"lifeboat/internal/handoff"
 	"lifeboat/internal/run"
@@ -29,9 +30,13 @@ type Options struct {
 	Kernel   string // release; "" means the one that the manifest was captured under
 	// BackupNeeds are tools that the backup method needs.
 	BackupNeeds []string
-	Run         run.Runner // nil starts programs silently
-	Sink        report.Sink
-	Version     string // of this lifeboat
+	// Stick is where "usb" of the output goes instead of an image; Archives
+	// go into that image.
+	Stick    *Stick
+	Archives []usb.Archive
+	Run      run.Runner // nil starts programs silently
+	Sink     report.Sink
+	Version  string // of this lifeboat
 }
 
 // Part is one part of the work, with its sizes and time.
@@ -45,7 +50,7 @@ type Part struct {
 
 // Medium is one file that was written.
 type Medium struct {
-	Kind  string   `json:"kind"` // iso
+	Kind  string   `json:"kind"` // iso, usb
 	Path  string   `json:"path"`
 	Bytes int64    `json:"bytes"`
 	Boots []string `json:"boots"` // modes in which it starts: bios, uefi, uefi-secureboot

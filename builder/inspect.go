@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,10 +12,8 @@ import (
 	"strings"
 
 	"lifeboat/builder/payload"
-	"lifeboat/images/iso"
 	"lifeboat/internal/cpio"
 	"lifeboat/internal/handoff"
-	"lifeboat/internal/loaders"
 	"lifeboat/manifest"
 	"lifeboat/report"
 )
@@ -30,13 +27,24 @@ const (
 	maxSecret = 1 << 20
 )
 
+// medium is a container that holds a rescue system.
+type medium interface {
+	Kind() string
+	Files() ([]File, error)
+	Read(name string, limit int64) ([]byte, error)
+	Kernel() (*io.SectionReader, error)
+	BuildID() (string, error)
+	Verify(ctx context.Context) error
+}
+
 // Image is an image that was opened to be looked at: a medium, or a bare
 // initramfs.
 type Image struct {
 	Path    string
-	medium  *iso.Image // nil for a bare initramfs
+	medium  medium // nil for a bare initramfs
 	initrd  io.ReaderAt
 	size    int64
+	bytes   int64 // of the medium
 	close   func() error
 	entries map[string]cpio.Entry // the rescue system as the kernel unpacks it
 	segs    []cpio.Segment
@@ -52,7 +60,7 @@ type File struct {
 
 // Summary is what an image says of itself.
 type Summary struct {
-	Kind     string             `json:"kind"` // iso, initramfs
+	Kind     string             `json:"kind"` // iso, usb, initramfs
 	BuildID  string             `json:"build_id"`
 	Host     string             `json:"host"`
 	Made     string             `json:"made"`
@@ -65,38 +73,36 @@ type Summary struct {
 }
 
 // OpenImage opens a medium or an initramfs and reads the list of its files.
-// Damaged is an error of exit code 1 that names the file.
-func OpenImage(name string) (*Image, error) {
+// Damaged is an error of exit code 1 that names the file. A stick with
+// several hosts is opened by OpenHost.
+func OpenImage(name string) (*Image, error) { return OpenHost(name, "") }
+
+// OpenHost opens what a medium has of one host; "" is the only one.
+func OpenHost(name, host string) (*Image, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, report.Errorf(report.CodeUsage, "name an image that lifeboat made", "open the image: %w", err)
 	}
 	i := &Image{Path: name, close: f.Close, entries: map[string]cpio.Entry{}}
-	if err := i.open(f); err != nil {
-		f.Close()
+	if err := i.open(f, host); err != nil {
+		i.Close()
 		return nil, fmt.Errorf("read the image %s: %w", name, err)
 	}
 	return i, nil
 }
 
-func (i *Image) open(f *os.File) error {
-	mark := make([]byte, 6)
-	if _, err := f.ReadAt(mark, 16*2048); err == nil && bytes.Equal(mark[1:], []byte("CD001")) {
-		var err error
-		if i.medium, err = iso.Read(f); err != nil {
+func (i *Image) open(f *os.File, host string) error {
+	initrd, err := i.container(f, host)
+	switch {
+	case err != nil:
+		return err
+	case initrd != nil:
+		i.initrd, i.size = initrd, initrd.Size()
+	default:
+		if i.size, err = f.Seek(0, io.SeekEnd); err != nil {
 			return err
 		}
-		r, err := i.medium.File(loaders.InitrdPath)
-		if err != nil {
-			return report.Errorf(report.CodeUsage, "name an image that lifeboat made", "it is no rescue medium: %w", err)
-		}
-		i.initrd, i.size = r, r.Size()
-	} else {
-		st, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		i.initrd, i.size = f, st.Size()
+		i.initrd = f
 	}
 	list, segs, err := cpio.List(i.reader())
 	i.segs = segs
@@ -118,9 +124,8 @@ func (i *Image) Close() error { return i.close() }
 func (i *Image) Files() []File {
 	var out []File
 	if i.medium != nil {
-		for _, e := range i.medium.List() {
-			out = append(out, File{Path: mediumPrefix + e.Path, Mode: e.Mode.String(), Size: e.Size})
-		}
+		files, _ := i.medium.Files() // what is damaged is what Verify tells
+		out = files
 	}
 	var names []string
 	for n := range i.entries {
@@ -155,7 +160,7 @@ func (i *Image) Cat(name string) ([]byte, error) {
 		if i.medium == nil {
 			return nil, report.Errorf(report.CodeUsage, "leave out "+mediumPrefix, "%s is a bare initramfs, not a medium", i.Path)
 		}
-		return i.medium.ReadFile(rest, maxCat)
+		return i.medium.Read(rest, maxCat)
 	}
 	at, err := i.follow(name)
 	if err != nil {
@@ -211,12 +216,7 @@ func (i *Image) Summary() (*Summary, error) {
 	}
 	s.Order, s.BuildID, s.Host, s.Made = o.Redacted(), o.BuildID, o.Host, o.Built
 	if i.medium != nil {
-		s.Kind = "iso"
-		st, err := os.Stat(i.Path)
-		if err != nil {
-			return nil, err
-		}
-		s.Bytes = st.Size()
+		s.Kind, s.Bytes = i.medium.Kind(), i.bytes
 	}
 	if b, err = i.Cat(handoff.ManifestPath); err != nil {
 		return nil, err
@@ -256,7 +256,7 @@ func (i *Image) Verify(ctx context.Context) error {
 		if id, err := i.medium.BuildID(); err != nil || id != s.BuildID {
 			faults = append(faults, errors.Join(err, fmt.Errorf("the medium is build %q, its rescue system is %q", id, s.BuildID)))
 		}
-		k, err := i.medium.File(loaders.KernelPath)
+		k, err := i.medium.Kernel()
 		if err == nil {
 			var v string
 			if v, err = payload.ImageVersion(k); err == nil && v != s.Kernel {

@@ -31,8 +31,12 @@ func (b *build) media(ctx context.Context, segs []segment) error {
 			if err := b.iso(ctx, segs); err != nil {
 				return err
 			}
+		case "usb":
+			if err := b.usb(ctx, segs); err != nil {
+				return err
+			}
 		default:
-			return report.Errorf(report.CodeConfig, "set output: [iso]", "output: %q cannot be made by this version", kind)
+			return report.Errorf(report.CodeConfig, "set output: [iso] or [usb]", "output: %q cannot be made by this version", kind)
 		}
 	}
 	return nil
@@ -70,12 +74,7 @@ func (b *build) iso(ctx context.Context, segs []segment) error {
 		if err != nil {
 			return Part{}, err
 		}
-		b.problem(r.Problems...)
-		m := Medium{Kind: "iso", Path: r.Path, Bytes: r.Bytes}
-		for _, x := range r.Modes {
-			m.Boots = append(m.Boots, string(x))
-		}
-		b.res.Media = append(b.res.Media, m)
+		b.medium("iso", r.Path, r.Bytes, r.Modes, r.Problems)
 		return Part{Files: len(r.Sizes), Stored: r.Bytes}, nil
 	})
 }

@@ -38,6 +38,7 @@ var level = []struct {
 	{"internal/tools/*", 2, "one external tool each"},
 	{"internal/disklabel", 2, "partition tables"},
 	{"internal/hostconf/*", 2, "dialects of configuration files"},
+	{"internal/diskimg", 2, "FAT images of loader files"},
 	{"internal/loaders", 2, "boot loader files of packages"},
 	{"archive", 2, "the built-in backup format"},
 	{"internal/hooks", 2, "site hooks"},

@@ -12,13 +12,14 @@ import (
 )
 
 func (a *app) inspect() *cobra.Command {
+	var host string
 	c := &cobra.Command{
-		Use: "inspect IMAGE [ls|cat FILE ...|verify|secrets]", Short: "Look into an image", Args: cobra.MinimumNArgs(1),
+		Use: "inspect IMAGE|DEVICE [ls|cat FILE ...|verify|secrets]", Short: "Look into an image", Args: cobra.MinimumNArgs(1),
 		Long: "Without more words it says what the image is. ls lists its files, cat prints some,\n" +
 			"verify reads everything and compares digests, secrets lists what must not come\ninto other hands. Files of the medium itself have the prefix medium:.",
-		Example: "  lifeboat inspect /var/lib/lifeboat/output/web1.iso\n  lifeboat inspect web1.iso cat /etc/lifeboat/order.json",
+		Example: "  lifeboat inspect /var/lib/lifeboat/output/web1.iso\n  lifeboat inspect web1.iso cat /etc/lifeboat/order.json\n  lifeboat inspect /dev/sdX --host web1 verify",
 		RunE: func(c *cobra.Command, args []string) error {
-			img, err := builder.OpenImage(args[0])
+			img, err := builder.OpenHost(args[0], host)
 			if err != nil {
 				return err
 			}
@@ -48,6 +49,7 @@ func (a *app) inspect() *cobra.Command {
 			return usage(c, fmt.Errorf("%q is not one of ls, cat, verify, secrets", what))
 		},
 	}
+	c.Flags().StringVar(&host, "host", "", "which host of a stick with several")
 	return c
 }
 

@@ -66,7 +66,7 @@ or damaged.`,
 	f.BoolVarP(&a.out.Quiet, "quiet", "q", false, "print results and errors only")
 	root.SetFlagErrorFunc(usage)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.capture(), a.mkrescue(), a.mkbackup(), a.mkbackuponly(), a.plan(), a.inspect(), a.drill(), a.archive(), a.configure())
+	root.AddCommand(a.capture(), a.mkrescue(), a.mkbackup(), a.mkbackuponly(), a.plan(), a.inspect(), a.usb(), a.drill(), a.archive(), a.configure())
 	for _, c := range root.Commands() {
 		c.Args = usageArgs(c.Args)
 		for _, sub := range c.Commands() {

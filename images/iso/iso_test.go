@@ -332,10 +332,10 @@ func TestOneMode(t *testing.T) {
 }
 
 func TestLargeInitrdWarns(t *testing.T) {
-	if p, err := checkInitrd(399 << 20); p != nil || err != nil {
+	if p, err := loaders.CheckInitrd(399 << 20); p != nil || err != nil {
 		t.Errorf("%v, %v", p, err)
 	}
-	if p, err := checkInitrd(450 << 20); p == nil || err != nil || p.Severity != report.Warning {
+	if p, err := loaders.CheckInitrd(450 << 20); p == nil || err != nil || p.Severity != report.Warning {
 		t.Errorf("%v, %v", p, err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"lifeboat/internal/diskimg"
 )
 
 // judge runs an independent tool and returns all that it says.
@@ -86,7 +88,7 @@ func TestJudgedTables(t *testing.T) {
 // TestEFIImageStamps: times and serial of the FAT image follow from the spec.
 func TestEFIImageStamps(t *testing.T) {
 	files := map[string][]byte{"/EFI/BOOT/BOOTX64.EFI": []byte("loader")}
-	img, err := efiImage(t.TempDir(), files, 0xc0ffee42, time.Date(2024, 2, 29, 3, 4, 6, 0, time.UTC))
+	img, err := diskimg.FAT(t.TempDir(), files, 0, 0xc0ffee42, time.Date(2024, 2, 29, 3, 4, 6, 0, time.UTC))
 	if err != nil {
 		t.Fatal(err)
 	}

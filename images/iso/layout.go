@@ -9,8 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/filesystem/iso9660"
+
+	"lifeboat/internal/diskimg"
 )
 
 // sectionBytes is the largest part of a file that one directory record holds:
@@ -42,8 +43,8 @@ func layOut(f *os.File, pieces []*piece, volume string, bios, efi bool) error {
 			}
 		}
 	}
-	guard := &guard{File: f}
-	image, err := iso9660.Create(guard, 0, 0, sector, work)
+	file := &diskimg.File{File: f}
+	image, err := iso9660.Create(file, 0, 0, sector, work)
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func layOut(f *os.File, pieces []*piece, volume string, bios, efi bool) error {
 		options.ElTorito = boot
 	}
 	err = image.Finalize(options)
-	return errors.Join(err, guard.err)
+	return errors.Join(err, file.Err)
 }
 
 // hole makes a sparse file and the folders above it.
@@ -78,30 +79,6 @@ func hole(name string, size int64) error {
 		return err
 	}
 	return f.Close()
-}
-
-// guard stands between go-diskfs and the image. It leaves out zeros, which a
-// new file holds anyway, and keeps errors of writing, some of which go-diskfs
-// does not look at.
-type guard struct {
-	*os.File
-	err error
-}
-
-func (g *guard) Sys() (*os.File, error)                  { return g.File, nil }
-func (g *guard) Path() string                            { return g.Name() }
-func (g *guard) Writable() (backend.WritableFile, error) { return g, nil }
-func (g *guard) Close() error                            { return nil }
-func (g *guard) Sync() error                             { return nil } // once at the end is enough
-func (g *guard) WriteAt(b []byte, off int64) (int, error) {
-	if len(bytes.TrimLeft(b, "\x00")) == 0 {
-		return len(b), nil
-	}
-	n, err := g.File.WriteAt(b, off)
-	if err != nil && g.err == nil {
-		g.err = err
-	}
-	return n, err
 }
 
 // locate finds out where each piece lies, and joins the sections of long ones.

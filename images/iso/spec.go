@@ -28,13 +28,6 @@ const (
 	catalogPath  = "/boot/boot.cat"
 )
 
-const (
-	// Firmware and loaders of real machines have been seen to fail with more.
-	largeInitrd = 400 << 20
-	// The boot protocol counts the initramfs in 32 bits.
-	maxInitrd = 4<<30 - 1
-)
-
 // Source is where the bytes of a file come from: a file of this host, or Data.
 type Source struct {
 	Path string
@@ -173,56 +166,7 @@ func (s Spec) check() (modes []loaders.Mode, missing []loaders.Missing, notes []
 	if len(s.Initrd) == 0 {
 		return nil, nil, nil, errors.New("a medium needs an initramfs")
 	}
-	for _, m := range loaders.Modes {
-		if lack := s.Loaders.Missing(m); len(lack) > 0 {
-			missing = append(missing, lack...)
-			notes = append(notes, cannot(m, lack))
-			continue
-		}
-		modes = append(modes, m)
-	}
-	if len(modes) == 0 {
-		return nil, missing, nil, report.Errorf(report.CodeLoaderMissing, "install the packages "+loaders.Packages(missing),
-			"this host has no boot loader files that a medium could start with")
-	}
-	if i := len(modes) - 1; modes[i] == loaders.SecureBoot {
-		signed, err := loaders.Signed(s.Kernel)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		if !signed {
-			modes = modes[:i]
-			notes = append(notes, report.Problem{Code: report.CodeLoaderMissing, Severity: report.Warning, Object: s.Kernel,
-				Text: "the kernel " + s.Kernel + " is not signed, so the medium does not start under Secure Boot",
-				Next: "switch Secure Boot off for a recovery, or install a signed kernel"})
-		}
-	}
-	return modes, missing, notes, nil
-}
-
-// cannot says in one warning why the medium does not start in a mode.
-func cannot(m loaders.Mode, lack []loaders.Missing) report.Problem {
-	p := report.Problem{Code: report.CodeLoaderMissing, Severity: report.Warning, Object: lack[0].Path,
-		Text: fmt.Sprintf("the medium does not start by %s: %s is missing", m, lack[0].Path),
-		Next: "install " + loaders.Packages(lack)}
-	for _, l := range lack[1:] {
-		p.Details = append(p.Details, l.Path+" is missing, too")
-	}
-	return p
-}
-
-// checkInitrd judges its size.
-func checkInitrd(size int64) (*report.Problem, error) {
-	if size > maxInitrd {
-		return nil, report.Errorf(report.CodeSize, "leave out modules or files",
-			"the initramfs has %d bytes; no boot loader loads more than 4 GiB", size)
-	}
-	if size > largeInitrd {
-		return &report.Problem{Code: report.CodeSize, Severity: report.Warning, Object: loaders.InitrdPath,
-			Text: fmt.Sprintf("the initramfs has %d MiB; some machines load no more than %d MiB", size>>20, largeInitrd>>20),
-			Next: "use modules: host, or leave out files"}, nil
-	}
-	return nil, nil
+	return s.Loaders.Judge(s.Kernel)
 }
 
 // label is the volume's name, for people only: the medium is found by its

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lifeboat/internal/diskimg"
 	"lifeboat/internal/loaders"
 	"lifeboat/report"
 )
@@ -40,7 +41,7 @@ func write(ctx context.Context, path string, s Spec) (Result, error) {
 	if err := b.collect(ctx, modes); err != nil {
 		return res, err
 	}
-	note, err := checkInitrd(b.initrd.size)
+	note, err := loaders.CheckInitrd(b.initrd.size)
 	if err != nil {
 		return res, err
 	}
@@ -136,15 +137,13 @@ func (b *builder) add(name string, src ...Source) *piece {
 
 // makeEFI packs the EFI loaders and a menu that goes on to the real one.
 func (b *builder) makeEFI() ([]byte, error) {
-	files, err := efiFiles(b.spec.Loaders.MediumFiles(), loaders.FallbackDir)
+	m := b.spec.Menu
+	files, err := b.spec.Loaders.EFIFiles(m.BuildID)
 	if err != nil {
 		return nil, err
 	}
-	m := b.spec.Menu
-	files[loaders.GrubCDPrefix+"/grub.cfg"] = []byte(m.Stub())
-	files[loaders.MediumMark] = []byte(m.BuildID + "\n")
 	h := sha256.Sum256([]byte(m.BuildID))
-	return efiImage(b.dir, files, binary.LittleEndian.Uint32(h[:]), m.Built)
+	return diskimg.FAT(b.dir, files, 0, binary.LittleEndian.Uint32(h[:]), m.Built)
 }
 
 // measure sorts the pieces and fixes all sizes.

@@ -2,6 +2,7 @@ package loaders
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ type Menu struct {
 	// LocalLoaders are the host's own loaders on its ESP, such as
 	// "/EFI/debian/shimx64.efi"; usual ones are tried after them.
 	LocalLoaders []string
+	Dir          string // where kernel and initramfs lie, when not at KernelPath and InitrdPath
 }
 
 // Where the kernel and its initramfs lie on a medium.
@@ -65,7 +67,7 @@ func (m Menu) Check() error {
 	if !regexp.MustCompile(`^[0-9A-Za-z-]{4,64}$`).MatchString(m.BuildID) {
 		return fmt.Errorf("build id %q: use 4 to 64 letters, digits and dashes", m.BuildID)
 	}
-	for name, v := range map[string]string{"local loaders": strings.Join(m.LocalLoaders, " "), "host": m.Host, "kernel version": m.Kernel, "kernel arguments": m.Cmdline, "console": strings.Join(m.Consoles, " ")} {
+	for name, v := range map[string]string{"local loaders": strings.Join(m.LocalLoaders, " "), "host": m.Host, "kernel version": m.Kernel, "folder": m.Dir, "kernel arguments": m.Cmdline, "console": strings.Join(m.Consoles, " ")} {
 		if i := strings.IndexFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
 			return fmt.Errorf("boot menu: the %s %q holds a control character", name, v)
 		}
@@ -86,11 +88,18 @@ func (m Menu) Check() error {
 func (m Menu) Config() string {
 	var b strings.Builder
 	b.WriteString("# Written by lifeboat; build " + m.BuildID + "\n")
+	m.head(&b)
+	m.entries(&b)
+	return b.String()
+}
+
+// head is all of a menu down to its first entry.
+func (m Menu) head(b *strings.Builder) {
 	b.WriteString("search --no-floppy --file --set=root " + IDFile(m.BuildID) + "\n")
 	if unit, speed, ok := serial(m.Consoles); ok {
 		// Firmware that owns the port, or a machine without it, refuses;
 		// the screen must go on then.
-		fmt.Fprintf(&b, "if serial --unit=%s --speed=%s; then\n  terminal_input console serial\n  terminal_output console serial\nfi\n", unit, speed)
+		fmt.Fprintf(b, "if serial --unit=%s --speed=%s; then\n  terminal_input console serial\n  terminal_output console serial\nfi\n", unit, speed)
 	}
 	def, timeout := m.Default, int(m.Timeout/time.Second)
 	if def == "" {
@@ -99,15 +108,18 @@ func (m Menu) Config() string {
 	if m.Timeout < 0 {
 		timeout = -1
 	}
-	fmt.Fprintf(&b, "set default=%s\nset timeout=%d\nset timeout_style=menu\n\n", def, timeout)
+	fmt.Fprintf(b, "set default=%s\nset timeout=%d\nset timeout_style=menu\n\n", def, timeout)
 	b.WriteString(m.doneAlready(def))
 	b.WriteString("menuentry " + quote("Start this machine's local disk") + "\"$done\" --id local --hotkey l {\n" + m.local() + "}\n")
+}
+
+// entries are those of the rescue system.
+func (m Menu) entries(b *strings.Builder) {
 	if !m.MenuOnly {
-		m.entry(&b, Auto, "a", "Recover %s automatically", handoff.Auto)
+		m.entry(b, Auto, "a", "Recover %s automatically", handoff.Auto)
 	}
-	m.entry(&b, Steps, "s", "Recover %s step by step", handoff.Menu)
-	m.entry(&b, Shell, "h", "Shell, to look at %s or repair it", handoff.Off)
-	return b.String()
+	m.entry(b, Steps, "s", "Recover %s step by step", handoff.Menu)
+	m.entry(b, Shell, "h", "Shell, to look at %s or repair it", handoff.Off)
 }
 
 // doneAlready makes the local disk the default of a medium that would recover
@@ -141,7 +153,8 @@ var usualLoaders = []string{
 // leaving GRUB would end in the setup of many firmwares, with nobody there. It
 // is told the device of its files by root, not by the path that it came by. A
 // BIOS only has numbers: the first disk that is not this medium, which must
-// look like the first one to old boot code.
+// look like the first one to old boot code. A stick is hd0 when it holds an
+// ISO image, and hd0,gpt3 by the layout of images/usb.
 const localBody = `  if [ "$grub_platform" = efi ]; then
     for file in %s; do
       for esp in (hd*,*); do
@@ -157,7 +170,7 @@ const localBody = `  if [ "$grub_platform" = efi ]; then
       done
     done
     exit
-  elif [ "$root" = hd0 ]; then
+  elif [ "$root" = hd0 -o "$root" = hd0,gpt3 ]; then
     drivemap -s (hd0) (hd1)
     set root=hd1
     chainloader +1
@@ -198,8 +211,16 @@ func (m Menu) entry(b *strings.Builder, id Entry, key, title, mode string) {
 		words[i] = quote(w)
 	}
 	fmt.Fprintf(b, "menuentry %s --id %s --hotkey %s {\n", quote(m.title(title)), id, key)
-	fmt.Fprintf(b, "  echo %s\n  linux %s %s\n", quote("Loading Linux "+m.Kernel+" ..."), KernelPath, strings.Join(words, " "))
-	fmt.Fprintf(b, "  echo %s\n  initrd %s\n}\n", quote("Loading the rescue system of "+m.Host+", "+m.date()+" ..."), InitrdPath)
+	fmt.Fprintf(b, "  echo %s\n  linux %s %s\n", quote("Loading Linux "+m.Kernel+" ..."), quote(m.place(KernelPath)), strings.Join(words, " "))
+	fmt.Fprintf(b, "  echo %s\n  initrd %s\n}\n", quote("Loading the rescue system of "+m.Host+", "+m.date()+" ..."), quote(m.place(InitrdPath)))
+}
+
+// place is where a file of this rescue system lies on the medium.
+func (m Menu) place(standard string) string {
+	if m.Dir == "" {
+		return standard
+	}
+	return path.Join(m.Dir, path.Base(standard))
 }
 
 func (m Menu) date() string { return m.Built.UTC().Format("2006-01-02 15:04 UTC") }

@@ -1,4 +1,4 @@
-package iso
+package diskimg
 
 import (
 	"encoding/binary"
@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"path/filepath"
 	"sort"
 	"time"
 
@@ -17,22 +16,23 @@ import (
 const (
 	mib = 1 << 20
 	// The smallest image that can be FAT16: 4085 clusters of 1 KiB.
-	minEFI = 5 * mib
+	minFAT = 5 * mib
 	// Folders, tables and the ends of clusters.
-	efiMargin = mib
+	margin = mib
 )
 
-// efiImage makes the FAT image that UEFI starts: files by absolute path. Its
-// size follows from its content.
-func efiImage(dir string, files map[string][]byte, serial uint32, built time.Time) ([]byte, error) {
+// FAT makes the FAT image that UEFI starts: files by absolute path, all with
+// the time built. Its size follows from its content and is least bytes or
+// more; dir takes a scratch file. Equal input gives equal bytes.
+func FAT(dir string, files map[string][]byte, least int64, serial uint32, built time.Time) ([]byte, error) {
 	var names []string
-	size := int64(efiMargin)
+	size := int64(margin)
 	for n, b := range files {
 		names = append(names, n)
 		size += align(int64(len(b)), 4096)
 	}
 	sort.Strings(names)
-	size = align(max(size, minEFI), mib)
+	size = align(max(size, minFAT, least), mib)
 	f, err := os.CreateTemp(dir, ".lifeboat-efi-")
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func efiImage(dir string, files map[string][]byte, serial uint32, built time.Tim
 	if err := f.Truncate(size); err != nil {
 		return nil, err
 	}
-	g := &guard{File: f}
+	g := &File{File: f}
 	vol, err := fat16.Create(g, size, 0, 512, "LIFEBOAT", true)
 	if err != nil {
 		return nil, fmt.Errorf("make the EFI image: %w", err)
@@ -60,8 +60,8 @@ func efiImage(dir string, files map[string][]byte, serial uint32, built time.Tim
 			return nil, fmt.Errorf("write %s into the EFI image: %w", n, err)
 		}
 	}
-	if g.err != nil {
-		return nil, fmt.Errorf("write the EFI image: %w", g.err)
+	if g.Err != nil {
+		return nil, fmt.Errorf("write the EFI image: %w", g.Err)
 	}
 	img, err := io.ReadAll(io.NewSectionReader(f, 0, size))
 	if err != nil {
@@ -142,15 +142,4 @@ func (f *fat) folder(dir []byte, depth int) error {
 	return nil
 }
 
-// efiFiles reads what MediumFiles names.
-func efiFiles(from map[string]string, dir string) (map[string][]byte, error) {
-	files := map[string][]byte{}
-	for name, host := range from {
-		b, err := os.ReadFile(host)
-		if err != nil {
-			return nil, fmt.Errorf("read a boot loader file: %w", err)
-		}
-		files[filepath.ToSlash(path.Join(dir, name))] = b
-	}
-	return files, nil
-}
+func align(n, to int64) int64 { return (n + to - 1) / to * to }
