@@ -96,8 +96,9 @@ type MachineDisk struct {
 	Signatures []Signature  `json:"signatures,omitempty"` // on the disk and on its partitions
 	Unread     string       `json:"unread,omitempty"`     // why signatures could not be read; such a disk is never blank
 	Protection []Protection `json:"protection,omitempty"`
-	Marks      []Mark       `json:"marks,omitempty"` // roots found on it
-	Claim      *Claim       `json:"claim,omitempty"` // of an unfinished recovery onto it, see ClaimPlaces
+	Marks      []Mark       `json:"marks,omitempty"`    // roots found on it
+	Unlooked   []Unlooked   `json:"unlooked,omitempty"` // what could be or hold a root and was not looked into
+	Claim      *Claim       `json:"claim,omitempty"`    // of an unfinished recovery onto it, see ClaimPlaces
 }
 
 // Blank tells whether the disk holds no table and no signature.
@@ -121,6 +122,27 @@ type Protection struct {
 	What  string   `json:"what"`  // mount point, file or holder
 	Chain []string `json:"chain"` // from the user down to the disk: /mnt/x, dm-1, sdb3, sdb
 }
+
+// Unlooked is something on a disk that could be or hold the root of a system,
+// and into which nobody could look.
+type Unlooked struct {
+	Device string `json:"device"`         // kernel name, or GROUP/VOLUME
+	Type   string `json:"type,omitempty"` // as blkid names it; "" when it could not be recognised
+	UUID   string `json:"uuid,omitempty"` // its own, as the storage graph has it
+	Why    string `json:"why"`            // Unlooked* constants
+	Text   string `json:"text,omitempty"` // what came back, one line
+}
+
+// Causes of Unlooked. Only "damaged" says something of the content; all others
+// say that this rescue system could not look.
+const (
+	UnlookedDamaged = "damaged" // the content contradicts itself, or the disk cannot read it
+	UnlookedTool    = "tool"    // a program is missing or does not run
+	UnlookedDriver  = "driver"  // this kernel cannot, or nothing can without writing
+	UnlookedTimeout = "timeout"
+	UnlookedLocked  = "locked" // encrypted, and there is no key here
+	UnlookedOther   = "other"
+)
 
 // Mark is a readable root filesystem of a Lifeboat-protected host on a disk.
 type Mark struct {

@@ -2,8 +2,6 @@ package plan
 
 import (
 	"slices"
-	"strings"
-	"time"
 
 	"lifeboat/manifest"
 	"lifeboat/report"
@@ -132,69 +130,4 @@ func (k *maker) esps() []*manifest.Node {
 		}
 	}
 	return out
-}
-
-// checkLiving refuses to erase, with nobody watching, a system that lived on
-// after its backup, or that this very order restored (rule 4).
-func (k *maker) checkLiving() {
-	p := k.in.Policy
-	if p.OwnHardware {
-		return
-	}
-	since := k.m.Made
-	if t, err := time.Parse(time.RFC3339, p.BackupMade); err == nil {
-		since = t
-	}
-	for _, c := range k.p.Target.OfKind(manifest.KindDisk) {
-		m, ok := k.to[c.ID]
-		if !ok {
-			continue
-		}
-		for _, mark := range m.disk.Marks {
-			k.checkMark(c, m.disk, mark, since)
-		}
-	}
-}
-
-func (k *maker) checkMark(c *manifest.Node, d *manifest.MachineDisk, mark manifest.Mark, since time.Time) {
-	next := "boot the local disk; to erase it all the same, arm the recovery once or type the host's name at the console"
-	say := func(code, format string, args ...any) { k.refuse(code, d.Name, next, format, args...) }
-	if p := k.in.Policy; !p.Unattended || p.Armed {
-		// The person who decides must know what is on the disk.
-		say = func(code, format string, args ...any) {
-			k.warn(code, d.Name, "look at the system on it before you erase it", format, args...)
-		}
-	}
-	if cutOff(mark) {
-		return
-	}
-	if o := k.in.Policy.Order; o != "" && mark.Order == o {
-		say(report.CodeOrderDone, "%s holds what this order restored already (on %s)", diskText(ref(d)), mark.Device)
-		return
-	}
-	same := mark.MachineID != "" && mark.MachineID == k.m.Host.MachineID || mark.Host != "" && strings.EqualFold(mark.Host, k.m.Host.Name)
-	if !same {
-		return
-	}
-	newest, err := time.Parse(time.RFC3339, mark.Newest)
-	if err != nil || newest.After(since) {
-		say(report.CodeLiving, "%s holds a system of %s (on %s) that was used after the backup of %s (last sign of life %s)",
-			diskText(ref(d)), k.m.Host.Name, mark.Device, since.UTC().Format(time.RFC3339), quote(mark.Newest))
-	}
-}
-
-// mended is how much newer than the journal signs of life must be to tell that
-// a person mended an unfinished recovery and started it.
-const mended = 10 * time.Minute
-
-// cutOff tells whether a root is what a recovery left behind that was cut off:
-// no living system. The journal goes before the first boot, and a recovery
-// writes it all the time.
-func cutOff(mark manifest.Mark) bool {
-	if !mark.Unfinished {
-		return false
-	}
-	newest, err1 := time.Parse(time.RFC3339, mark.Newest)
-	journal, err2 := time.Parse(time.RFC3339, mark.Journal)
-	return err1 != nil || err2 != nil || !newest.After(journal.Add(mended))
 }

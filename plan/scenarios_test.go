@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"strings"
+
 	"lifeboat/manifest"
 	"lifeboat/report"
 )
@@ -26,6 +28,27 @@ func claimed(in *Input, i int, node manifest.ID) *manifest.Claim {
 
 func mapTo(from, to string) func(*Input) {
 	return func(in *Input) { in.Mapping = &Mapping{Disks: []DiskMapping{{From: from, To: to}}} }
+}
+
+// marked is the host's own disk with a root on it.
+func marked(m manifest.Mark) manifest.MachineDisk {
+	return with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) { d.Marks = []manifest.Mark{m} })
+}
+
+// closed is the host's own disk with something that could not be looked into.
+func closed(typ, uuid, why, text string) manifest.MachineDisk {
+	return with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) {
+		d.Unlooked = []manifest.Unlooked{{Device: "sda3", Type: typ, UUID: uuid, Why: why, Text: text}}
+	})
+}
+
+func fsAt(in *Input, path string) string {
+	for _, m := range in.Manifest.Storage.Mounts {
+		if string(m.Path) == path {
+			return in.Manifest.Storage.Node(m.Node).FS.UUID
+		}
+	}
+	return ""
 }
 
 // withZFS is biosHost with a disk of its own for zfs, mounted at /tank.
@@ -180,6 +203,37 @@ var scenarios = []scenario{
 	{name: "living-attended", host: biosHost, disks: disks(with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) {
 		d.Marks = []manifest.Mark{{Device: "dm-0", Host: "alpha", Newest: "2026-05-03T10:00:00Z"}}
 	})), change: func(in *Input) { in.Policy.Unattended, in.Policy.Armed = false, true }, match: map[string]string{"OLD-1": "sda"}, rule: BySerial},
+	{name: "other-host", host: biosHost, disks: disks(marked(manifest.Mark{Device: "sda3", Host: "beta", MachineID: "beef", Newest: "2026-05-03T10:00:00Z"})), refuse: []string{report.CodeLiving}},
+	{name: "other-host-by-wwn", host: biosHost, disks: disks(wwnOf(marked(manifest.Mark{Device: "sda3", MachineID: "beef", Newest: ""}), "naa.5000c50000000001")), refuse: []string{report.CodeLiving}},
+	{name: "other-host-long-ago", host: biosHost, disks: disks(marked(manifest.Mark{Device: "sda3", Host: "beta", Newest: "2026-04-03T10:00:00Z"})), match: map[string]string{"OLD-1": "sda"}, rule: BySerial},
+	{name: "other-host-attended", host: biosHost, disks: disks(marked(manifest.Mark{Device: "sda3", Host: "beta", Newest: "2026-05-03T10:00:00Z"})),
+		change: func(in *Input) { in.Policy.Unattended = false }, match: map[string]string{"OLD-1": "sda"}, rule: BySerial},
+	{name: "other-host-mapped", host: biosHost, disks: disks(with(marked(manifest.Mark{Device: "sda3", Host: "beta", Newest: "2026-05-03T10:00:00Z"}), func(d *manifest.MachineDisk) { d.Disk.Serial = "USED-1" })),
+		change: mapTo("OLD-1", "USED-1"), match: map[string]string{"OLD-1": "sda"}, rule: ByMapping},
+	{name: "other-order-only", host: biosHost, disks: disks(marked(manifest.Mark{Device: "sda2", Order: "order-0"})), match: map[string]string{"OLD-1": "sda"}, rule: BySerial},
+	{name: "unlooked-tool", host: biosHost, disks: disks(closed("LVM2_member", "PV-1", manifest.UnlookedTool, "lvm: program not found")), refuse: []string{report.CodeUnlooked}},
+	{name: "unlooked-driver", host: biosHost, disks: disks(closed("btrfs", "B-1", manifest.UnlookedDriver, "mount: no such device")), refuse: []string{report.CodeUnlooked}},
+	{name: "unlooked-timeout", host: biosHost, disks: disks(closed("LVM2_member", "PV-1", manifest.UnlookedTimeout, "lvm: stopped after its time limit")), refuse: []string{report.CodeUnlooked}},
+	{name: "unlooked-locked", host: biosHost, disks: disks(closed("crypto_LUKS", "L-1", manifest.UnlookedLocked, "")), refuse: []string{report.CodeUnlooked}},
+	{name: "unlooked-other", host: biosHost, disks: disks(closed("", "", manifest.UnlookedOther, "signatures contradict each other")), refuse: []string{report.CodeUnlooked}},
+	{name: "unlooked-attended", host: biosHost, disks: disks(closed("LVM2_member", "PV-1", manifest.UnlookedTool, "lvm: program not found")),
+		change: func(in *Input) { in.Policy.Unattended = false }, match: map[string]string{"OLD-1": "sda"}, rule: BySerial},
+	{name: "unlooked-mapped", host: biosHost, disks: disks(with(closed("linux_raid_member", "", manifest.UnlookedDriver, ""), func(d *manifest.MachineDisk) { d.Disk.Serial = "USED-1" })),
+		change: mapTo("OLD-1", "USED-1"), refuse: []string{report.CodeUnlooked}},
+	{name: "damaged-serial", host: biosHost, disks: disks(closed("LVM2_member", "PV-1", manifest.UnlookedDamaged, "checksum error")), match: map[string]string{"OLD-1": "sda"}, rule: BySerial},
+	{name: "damaged-wwn", host: biosHost, disks: disks(wwnOf(closed("ext4", "E-1", manifest.UnlookedDamaged, "structure needs cleaning"), "naa.5000c50000000001")), match: map[string]string{"OLD-1": "sda"}, rule: ByWWN},
+	{name: "damaged-mapped", host: biosHost, disks: disks(with(closed("xfs", "X-1", manifest.UnlookedDamaged, ""), func(d *manifest.MachineDisk) { d.Disk.Serial = "USED-1" })),
+		change: mapTo("OLD-1", "USED-1"), match: map[string]string{"OLD-1": "sda"}, rule: ByMapping},
+	{name: "unlooked-known-data", host: biosHost, disks: disks(closed("xfs", "", manifest.UnlookedDriver, "")), change: func(in *Input) {
+		in.Machine.Disks[0].Unlooked[0].UUID = strings.ToLower(fsAt(in, "/srv/data"))
+	}, match: map[string]string{"OLD-1": "sda"}, rule: BySerial},
+	{name: "unlooked-known-root", host: biosHost, disks: disks(closed("ext4", "", manifest.UnlookedDriver, "")), change: func(in *Input) {
+		in.Machine.Disks[0].Unlooked[0].UUID = fsAt(in, "/")
+	}, refuse: []string{report.CodeUnlooked}},
+	{name: "unlooked-claimed", host: biosHost, disks: disks(closed("LVM2_member", "PV-1", manifest.UnlookedOther, "half written")), change: func(in *Input) {
+		claimed(in, 0, "disk:OLD-1")
+		in.Machine.Disks[0].TableID = in.Manifest.Storage.OfKind(manifest.KindTable)[0].Table.UUID
+	}, match: map[string]string{"OLD-1": "sda"}, rule: BySerial},
 	{name: "order-done", host: biosHost, disks: disks(with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) {
 		d.Marks = []manifest.Mark{{Device: "dm-0", Host: "alpha", Newest: "2026-04-03T10:00:00Z", Order: "order-1"}}
 	})), refuse: []string{report.CodeOrderDone}},

@@ -33,6 +33,7 @@ const (
 	CodeBackupMounts  = "backup-lacks-mount"
 	CodeNotPID1       = "not-rescue-system"
 	CodeLiving        = "living-system"
+	CodeUnlooked      = "disk-not-looked-into"
 	CodeOrderDone     = "order-done"
 	CodeAttempts      = "attempts-used-up"
 	CodeDeclined      = "declined"
@@ -95,6 +96,7 @@ var Codes = []Row{
 	{CodeBackupMounts, ExitBackup, "the backup lacks a filesystem of the manifest"},
 	{CodeNotPID1, ExitRefused, "disks are written in the rescue system only"},
 	{CodeLiving, ExitRefused, "the disk holds a living system"},
+	{CodeUnlooked, ExitRefused, "the disk may hold a living system, and nothing here can look into it"},
 	{CodeOrderDone, ExitRefused, "this order was carried out already"},
 	{CodeAttempts, ExitRefused, "the order was begun three times and never ended; a person must decide"},
 	{CodeDeclined, ExitRefused, "a person declined"},

@@ -135,8 +135,8 @@ func TestLook(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := digest(t, dev)
-		m := look(dev, strings.TrimPrefix(mkfs[0], "mkfs."))
-		if m == nil || m.Host != "alpha" || m.MachineID != "0123456789abcdef0123456789abcdef" || m.Order != "order-7" || m.Newest != "2031-02-03T04:05:06Z" || m.Unfinished {
+		m, err := look(dev, strings.TrimPrefix(mkfs[0], "mkfs."))
+		if err != nil || m == nil || m.Host != "alpha" || m.MachineID != "0123456789abcdef0123456789abcdef" || m.Order != "order-7" || m.Newest != "2031-02-03T04:05:06Z" || m.Unfinished {
 			t.Errorf("%s: %+v", mkfs[0], m)
 		}
 		if after := digest(t, dev); after != before {
@@ -144,8 +144,8 @@ func TestLook(t *testing.T) {
 		}
 	}
 	_, dev := mounted(t, "mkfs.ext4", "-q")
-	if m := look(dev, "ext4"); m != nil {
-		t.Errorf("an empty filesystem: %+v", m)
+	if m, err := look(dev, "ext4"); m != nil || err != nil {
+		t.Errorf("an empty filesystem: %+v, %v", m, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"os"
 	"path"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lifeboat/internal/blockdev"
 	"lifeboat/internal/handoff"
 	"lifeboat/internal/sysroot"
 	"lifeboat/internal/tools/blkid"
@@ -19,20 +21,24 @@ import (
 	"lifeboat/manifest"
 )
 
-// marks looks for roots of systems on the disks (rule 4). A filesystem that
-// cannot be mounted holds no readable root.
+// marks looks for roots of systems on the disks (rule 4), and tells what could
+// be one and was not looked into, with the cause.
 func (r *Reading) marks(ctx context.Context, disks []manifest.MachineDisk) {
 	for _, d := range r.View.Devices {
 		c := r.found[d.Name]
-		if c == nil || c.found == nil || lookOptions[c.found.Type] == "" || r.opened(d.Name) {
+		if c == nil || r.opened(d.Name) {
 			continue
 		}
-		if m := look(r.View.Node(d), c.found.Type); m != nil {
-			m.Device = d.Name
-			note(disks, r.View.DisksUnder(d), *m)
+		if u, ok := r.closed(d, c); ok {
+			noteUnlooked(disks, r.View.DisksUnder(d), u)
 		}
+		if c.found == nil || lookOptions[c.found.Type] == "" {
+			continue
+		}
+		r.lookInto(ctx, disks, r.View.DisksUnder(d), d.Name, r.View.Node(d), c.found)
 	}
 	r.volumeMarks(ctx, disks)
+	r.unreadMembers(disks)
 }
 
 func (r *Reading) opened(name string) bool { return slices.Contains(r.opt.OpenedDevices, name) }
@@ -45,21 +51,43 @@ func note(disks []manifest.MachineDisk, names []string, m manifest.Mark) {
 	}
 }
 
+// lookInto looks into one filesystem that lies on the disks under, and notes
+// the mark that it holds or why it could not be looked at.
+func (r *Reading) lookInto(ctx context.Context, disks []manifest.MachineDisk, under []string, device, node string, f *blkid.Found) {
+	m, err := look(node, f.Type)
+	switch {
+	case err != nil && couldBeRoot[f.Type]:
+		noteUnlooked(disks, under, unlooked(device, f.Type, f.UUID, r.lookCause(ctx, node, f.Type, err), err))
+	case m != nil:
+		m.Device = device
+		note(disks, under, *m)
+	}
+}
+
 // volumeMarks looks into the logical volumes of groups of which none is
 // active; the devices of the others were looked at by themselves.
 func (r *Reading) volumeMarks(ctx context.Context, disks []manifest.MachineDisk) {
 	for _, g := range r.closedGroups(ctx) {
+		for _, u := range r.closedVolumes(&g) {
+			noteUnlooked(disks, g.under, u)
+		}
 		for _, lv := range g.lvs {
-			if g.tool.Activate(ctx, g.Name, lv.Name) != nil {
+			name := g.Name + "/" + lv.Name
+			if err := g.tool.Activate(ctx, g.Name, lv.Name); err != nil {
+				noteUnlooked(disks, g.under, unlooked(name, "logical volume", lv.UUID, g.activateCause(err), err))
 				continue
 			}
 			f, err := blkid.Probe(ctx, r.opt.Run, lv.Path)
-			if err != nil || lookOptions[f.Type] == "" {
-				continue
-			}
-			if m := look(lv.Path, f.Type); m != nil {
-				m.Device = g.Name + "/" + lv.Name
-				note(disks, g.under, *m)
+			switch {
+			case errors.Is(err, blkid.ErrNone):
+			case err != nil:
+				noteUnlooked(disks, g.under, unlooked(name, "logical volume", lv.UUID, cause(err), err))
+			case lookOptions[f.Type] != "":
+				r.lookInto(ctx, disks, g.under, name, lv.Path, f)
+			default:
+				if u, ok := r.closed(&blockdev.Device{Name: name}, &content{found: f}); ok {
+					noteUnlooked(disks, g.under, u)
+				}
 			}
 		}
 		// What stays active is seen as protection by the next reading, and
@@ -72,15 +100,16 @@ func (r *Reading) active(vg string) bool {
 	return slices.ContainsFunc(r.lvm.LVs, func(lv lvm.LV) bool { return lv.VGID == vg && lv.DevNo != "" })
 }
 
-// look mounts a filesystem read-only and reads the mark of a root on it.
-func look(node, typ string) *manifest.Mark {
+// look mounts a filesystem read-only and reads the mark of a root on it; nil
+// when it holds none.
+func look(node, typ string) (*manifest.Mark, error) {
 	dir, err := os.MkdirTemp("/run", "lifeboat-look-")
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer os.Remove(dir)
-	if Peek(node, typ, dir) != nil {
-		return nil
+	if err := Peek(node, typ, dir); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if unix.Unmount(dir, 0) != nil {
@@ -89,19 +118,19 @@ func look(node, typ string) *manifest.Mark {
 	}()
 	root, err := sysroot.Open(dir)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer root.Close()
 	m := markOf(root)
 	if m == nil {
-		return doneMark(root)
+		return doneMark(root), nil
 	}
 	if strings.HasPrefix(typ, "ext") {
 		if t := extTime(node); t > newestOf(m) {
 			m.Newest = stamp(t)
 		}
 	}
-	return m
+	return m, nil
 }
 
 // doneMark reads the mark of an order that was carried out, on a filesystem

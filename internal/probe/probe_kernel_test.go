@@ -94,6 +94,13 @@ func TestLivingVolume(t *testing.T) {
 			t.Errorf("%s: marks %q, %+v", n, got, disk(t, m, n))
 		}
 	}
+	// The mirror may hold a system as well: opening it would write.
+	if u := disk(t, m, d[0].Name).Unlooked; len(u) != 1 || u[0].Device != "vg-a/mirror" || u[0].Why != manifest.UnlookedDriver {
+		t.Errorf("not looked into: %+v", u)
+	}
+	if u := disk(t, m, d[2].Name).Unlooked; len(u) != 0 {
+		t.Errorf("%s, an empty filesystem: %+v", d[2].Name, u)
+	}
 	if got := marksOf(t, m, d[2].Name); got != "" {
 		t.Errorf("%s, an empty filesystem: marks %q", d[2].Name, got)
 	}
