@@ -104,9 +104,7 @@ func sameTargets(a, b *plan.Plan) bool {
 func (s *session) storageOptions(attempt int) storage.Options {
 	o := storage.Options{Run: s.w.Exec, Plan: s.plan, Root: s.w.Target, Sink: s.w.J,
 		Claim: manifest.Claim{Order: s.w.Order.ID, Manifest: s.manifest.Digest(), Host: s.manifest.Host.Name, Attempt: attempt, Time: time.Now().UTC().Format(time.RFC3339)}}
-	if s.medium != nil {
-		o.Medium = []string{s.medium.Path}
-	}
+	o.Medium = s.ownMedia()
 	if b := localBackup(s.object); b != "" {
 		o.Backup = []string{b}
 	}
@@ -273,9 +271,7 @@ func (a *actor) leave() {
 // look probes the machine afresh.
 func (s *session) look(ctx context.Context) error {
 	opt := probe.Options{Run: s.w.Exec, Rescue: true, OpenedMounts: []string{s.w.Target}}
-	if s.medium != nil {
-		opt.Medium = []string{s.medium.Path}
-	}
+	opt.Medium = s.ownMedia()
 	if b := localBackup(s.object); b != "" {
 		opt.Backup = []string{b}
 	}

@@ -97,8 +97,10 @@ func (s *session) ready(ctx context.Context) error {
 	if err := s.phase("drivers", func() error { return w.settle(ctx) }); err != nil {
 		return err
 	}
-	s.medium = w.findMedium(ctx, 2*time.Second)
 	s.looking = true
+	if err := s.findStick(ctx); err != nil {
+		return err
+	}
 	if err := s.phase("backup", func() error { return s.reachBackup(ctx) }); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"lifeboat/archive"
@@ -30,6 +31,7 @@ type session struct {
 	began    time.Time
 	phases   []report.Phase
 	medium   *Medium
+	stick    *stick // where backups and journals can be kept; nil without one
 	net      *netup.Up
 	object   backup.Object
 	archive  *archive.Archive
@@ -109,8 +111,9 @@ func (s *session) prepare(ctx context.Context) error {
 	if err := s.phase("drivers", func() error { return w.settle(ctx) }); err != nil {
 		return err
 	}
-	s.medium = w.findMedium(ctx, 2*time.Second)
-	w.J.Note("%s", mediumNote(s.medium))
+	if err := s.findStick(ctx); err != nil {
+		return err
+	}
 	err := s.phase("network", func() (err error) { s.net, err = w.network(ctx, s.order.Backup.URL); return err })
 	if err != nil {
 		return err
@@ -143,6 +146,11 @@ func (s *session) openBackup(ctx context.Context) error {
 	if url == "" {
 		return report.Errorf(report.CodeBackupMissing, "give lifeboat.backup=URL on the kernel command line", "the medium names no backup")
 	}
+	if backup.IsUSB(url) {
+		if url, err = s.stickURL(url); err != nil {
+			return err
+		}
+	}
 	s.object, err = backup.OpenURL(ctx, url, s.manifest.Host.Name, backup.Options{TokenFile: s.order.Backup.TokenFile})
 	if err != nil {
 		return err
@@ -173,7 +181,7 @@ func (s *session) verifyFull() bool {
 	case "index":
 		return false
 	}
-	return s.object.Size() <= 20<<30
+	return s.object.Size() <= 20<<30 || s.stick != nil && strings.HasPrefix(s.object.Name(), s.stick.path+"/")
 }
 
 // takeManifest lets the backup's own manifest win over the medium's (rule
@@ -234,10 +242,7 @@ func (s *session) closeEarlier(ctx context.Context) error {
 	if readAttempts() == 0 {
 		return nil
 	}
-	var keep []string
-	if s.medium != nil {
-		keep = append(keep, s.medium.Path)
-	}
+	keep := s.ownMedia()
 	if b := localBackup(s.object); b != "" {
 		keep = append(keep, b)
 	}
@@ -292,6 +297,7 @@ func (s *session) finish(res *report.Result, err error) {
 		data = nil
 	}
 	s.w.J.Emit(report.Event{Kind: kind, Text: resultTitle(res), Data: data, Millis: res.Ended.Sub(res.Started).Milliseconds()})
+	s.leaveStick(res)
 }
 
 func (w *Worker) saveResult(res *report.Result) {

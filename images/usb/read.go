@@ -267,16 +267,25 @@ func (i *Image) VerifyHost(ctx context.Context, h Host) error {
 	return errors.Join(faults...)
 }
 
-// Carries tells whether the device, a partition, holds a data filesystem with
-// that build of a rescue system. It reads only, and nothing is mounted.
-func Carries(device, buildID string) bool {
+// OpenData opens a data partition by its own device. It reads only, and
+// nothing is mounted. Something else is ErrNotStick.
+func OpenData(device string) (*Image, error) {
 	f, err := os.Open(device)
 	if err != nil {
-		return false
+		return nil, fmt.Errorf("open the stick: %w", err)
 	}
-	defer f.Close()
 	i := &Image{f: f}
-	if buildID == "" || i.read(f) != nil {
+	if err := i.read(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", device, err)
+	}
+	return i, nil
+}
+
+// Carries tells whether the data partition holds that build of a rescue
+// system.
+func (i *Image) Carries(buildID string) bool {
+	if buildID == "" {
 		return false
 	}
 	b, err := i.ReadFile(loaders.IDFile(buildID), 256)
