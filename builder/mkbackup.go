@@ -24,6 +24,9 @@ type BackupOptions struct {
 	Store    backup.Options
 	Exclude  []string // absolute paths; their content is left out, the directory stays
 	Sink     report.Sink
+	// Passing: URL is a folder of this host that the archive only passes
+	// through, on its way into an image.
+	Passing bool
 }
 
 // BackupResult is what a backup came to.
@@ -56,7 +59,7 @@ func Backup(ctx context.Context, o BackupOptions) (*BackupResult, error) {
 	if name == "" {
 		name = backup.NameFor(o.Manifest.Host.Name, start)
 	}
-	if dir := store.String(); filepath.IsAbs(dir) { // a mounted directory
+	if dir := store.String(); filepath.IsAbs(dir) && !o.Passing { // a mounted directory
 		if err := checkOutside(dir, o.Manifest); err != nil {
 			return nil, err
 		}
@@ -71,8 +74,10 @@ func Backup(ctx context.Context, o BackupOptions) (*BackupResult, error) {
 		return nil, err
 	}
 	defer up.Abort()
-	if err := checkUpload(up, o.Manifest); err != nil {
-		return nil, err
+	if !o.Passing {
+		if err := checkUpload(up, o.Manifest); err != nil {
+			return nil, err
+		}
 	}
 	sum, err := pack(ctx, up, o, sources, start)
 	if err != nil {

@@ -88,6 +88,7 @@ func (a *app) capture() *cobra.Command {
 // rescueFlags are what mkrescue and mkbackup share.
 type rescueFlags struct {
 	kernel, modules, dir string
+	to                   string // a rescue stick
 }
 
 func (r *rescueFlags) add(c *cobra.Command) {
@@ -95,6 +96,11 @@ func (r *rescueFlags) add(c *cobra.Command) {
 	f.StringVar(&r.kernel, "kernel", "", "kernel version to pack (default the running one)")
 	f.StringVar(&r.modules, "modules", "", "host, universal or all (default modules: of the settings)")
 	f.StringVarP(&r.dir, "output-dir", "o", "", "where images go (default output_dir of the settings)")
+	r.addTo(c)
+}
+
+func (r *rescueFlags) addTo(c *cobra.Command) {
+	c.Flags().StringVar(&r.to, "to", "", "rescue stick, such as /dev/sdX, that is brought up to date; usb write prepares one")
 }
 
 func (r *rescueFlags) apply(conf *config.Config) error {
@@ -136,13 +142,16 @@ func (a *app) mkbackup() *cobra.Command {
 }
 
 func (a *app) mkbackuponly() *cobra.Command {
-	return &cobra.Command{
+	var r rescueFlags
+	c := &cobra.Command{
 		Use: "mkbackuponly", Short: "Back this host up",
 		Example: "  lifeboat mkbackuponly",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.make(c.Context(), rescueFlags{}, false, true)
+			return a.make(c.Context(), r, false, true)
 		},
 	}
+	r.addTo(c)
+	return c
 }
 
 // made is the one JSON document of mkrescue and mkbackup.
@@ -153,7 +162,7 @@ type made struct {
 	Backup  *builder.BackupResult `json:"backup,omitempty"`
 }
 
-func (a *app) make(ctx context.Context, r rescueFlags, rescue, files bool) error {
+func (a *app) make(ctx context.Context, r rescueFlags, rescue, files bool) (err error) {
 	conf, err := a.settings()
 	if err != nil {
 		return err
@@ -161,20 +170,39 @@ func (a *app) make(ctx context.Context, r rescueFlags, rescue, files bool) error
 	if err := r.apply(conf); err != nil {
 		return err
 	}
+	way, err := a.wayOut(conf, r, rescue, files)
+	if err != nil {
+		return err
+	}
+	defer func() { way.close(&err) }()
 	start := time.Now()
 	m, err := a.captured(ctx, conf)
 	if err != nil {
 		return err
 	}
+	if err := way.open(); err != nil {
+		return err
+	}
 	doc := made{Host: m.Host.Name, Capture: time.Since(start).Milliseconds()}
 	a.out.Info("Captured %s in %.1f s", m.Host.Name, time.Since(start).Seconds())
-	if rescue {
-		if doc.Rescue, err = a.makeRescue(ctx, conf, m, r); err != nil {
+	makeFiles := func() error {
+		if files && conf.Backup.Method == "archive" {
+			doc.Backup, err = a.makeBackup(ctx, conf, m, way)
+		}
+		return err
+	}
+	if way.first { // what lies on a stick goes there together
+		if err := makeFiles(); err != nil {
 			return err
 		}
 	}
-	if files && conf.Backup.Method == "archive" {
-		if doc.Backup, err = a.makeBackup(ctx, conf, m); err != nil {
+	if rescue {
+		if doc.Rescue, err = a.makeRescue(ctx, conf, m, r, way); err != nil {
+			return err
+		}
+	}
+	if !way.first {
+		if err := makeFiles(); err != nil {
 			return err
 		}
 	}
@@ -206,8 +234,9 @@ func (a *app) ended(doc made, uncovered error, took time.Duration) error {
 	return uncovered
 }
 
-func (a *app) makeRescue(ctx context.Context, conf *config.Config, m *manifest.Manifest, r rescueFlags) (*builder.Result, error) {
-	res, err := builder.Rescue(ctx, builder.Options{Manifest: m, Config: conf, Kernel: r.kernel, Run: a.runner(), Sink: a.out, Version: Version})
+func (a *app) makeRescue(ctx context.Context, conf *config.Config, m *manifest.Manifest, r rescueFlags, way *wayOut) (*builder.Result, error) {
+	res, err := builder.Rescue(ctx, builder.Options{Manifest: m, Config: conf, Kernel: r.kernel, Run: a.runner(), Sink: a.out, Version: Version,
+		Stick: way.stick, Archives: way.archives})
 	if err != nil {
 		return nil, err
 	}
@@ -220,13 +249,14 @@ func (a *app) makeRescue(ctx context.Context, conf *config.Config, m *manifest.M
 	return res, nil
 }
 
-func (a *app) makeBackup(ctx context.Context, conf *config.Config, m *manifest.Manifest) (*builder.BackupResult, error) {
-	res, err := builder.Backup(ctx, builder.BackupOptions{Manifest: m, URL: conf.Backup.URL,
+func (a *app) makeBackup(ctx context.Context, conf *config.Config, m *manifest.Manifest, way *wayOut) (*builder.BackupResult, error) {
+	res, err := builder.Backup(ctx, builder.BackupOptions{Manifest: m, URL: way.url, Passing: way.passing != "",
 		Store:   backup.Options{TokenFile: conf.Backup.TokenFile, CAFile: conf.Backup.CAFile},
 		Exclude: append(builder.OutputExcludes(conf.OutputDir), conf.Backup.Exclude...), Sink: a.out})
 	if err != nil {
 		return nil, err
 	}
+	way.packed(res.Name)
 	for _, p := range res.Problems {
 		if p.Severity != report.Error { // errors end the command
 			a.out.Warn(p)
