@@ -143,7 +143,10 @@ func TestLook(t *testing.T) {
 			t.Errorf("%s: looking changed the device", mkfs[0])
 		}
 	}
-	_, dev := mounted(t, "mkfs.ext4", "-q")
+	dir, dev := mounted(t, "mkfs.ext4", "-q")
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Fatal(err)
+	}
 	if m, err := look(dev, "ext4"); m != nil || err != nil {
 		t.Errorf("an empty filesystem: %+v, %v", m, err)
 	}
