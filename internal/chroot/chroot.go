@@ -47,6 +47,16 @@ func Enter(path string, r run.Runner) (*Root, error) { return enter(path, r, fal
 // read-only: temporary files of programs go to memory.
 func EnterReadOnly(path string, r run.Runner) (*Root, error) { return enter(path, r, true) }
 
+// At opens a system without making anything below it: for work on its files,
+// and for programs that need no devices.
+func At(path string, r run.Runner) (*Root, error) {
+	fs, err := sysroot.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the restored system: %w", err)
+	}
+	return &Root{Path: path, FS: fs, run: r}, nil
+}
+
 func enter(path string, r run.Runner, scratch bool) (*Root, error) {
 	fs, err := sysroot.Open(path)
 	if err != nil {

@@ -52,6 +52,14 @@ func (r *Reading) firmware() manifest.Firmware {
 			f.Order = append(f.Order, fmt.Sprintf("%04X", binary.LittleEndian.Uint16(v)))
 		}
 	}
+	f.Entries = BootEntries(r.opt.System.Sys)
+	return f
+}
+
+// BootEntries reads the firmware's boot entries from a mounted sysfs, by
+// number; none where there is no UEFI or its variables are not mounted.
+func BootEntries(sys string) (out []manifest.EFIEntry) {
+	vars := filepath.Join(sys, "firmware/efi/efivars")
 	entries, _ := os.ReadDir(vars)
 	for _, e := range entries {
 		num, ok := strings.CutPrefix(strings.TrimSuffix(e.Name(), efiGlobal), "Boot")
@@ -67,10 +75,10 @@ func (r *Reading) firmware() manifest.Firmware {
 			entry = manifest.EFIEntry{Label: "", Raw: v} // kept as it is: a firmware's own entries may be odd
 		}
 		entry.Num = strings.ToUpper(num)
-		f.Entries = append(f.Entries, entry)
+		out = append(out, entry)
 	}
-	sort.Slice(f.Entries, func(i, j int) bool { return f.Entries[i].Num < f.Entries[j].Num })
-	return f
+	sort.Slice(out, func(i, j int) bool { return out[i].Num < out[j].Num })
+	return out
 }
 
 // readVar reads an EFI variable of the global namespace without the four

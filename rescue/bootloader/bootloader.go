@@ -27,6 +27,8 @@ type Loader struct {
 	Device func(manifest.ID) (string, error)
 	Run    run.Runner // programs of the rescue system
 	Sink   report.Sink
+	// Entries reads the firmware's boot entries; nil reads this machine's.
+	Entries func() []manifest.EFIEntry
 }
 
 // limit of one installation; GRUB reads every disk of the machine.
@@ -167,74 +169,6 @@ func (l *Loader) removable(mount string, dirs []string) error {
 		}
 	}
 	return nil
-}
-
-// NVRAM makes the firmware's entry for an ESP, first in order, with the
-// restored system's efibootmgr. That NVRAM cannot be written is a note: the
-// removable path starts the machine.
-func (l *Loader) NVRAM(ctx context.Context, s plan.Step) error {
-	mount, err := l.espMount(s.Node)
-	if err != nil {
-		return err
-	}
-	var dirs []string
-	if g := l.Manifest.Boot.GRUB; g != nil {
-		dirs = g.EFIDirs
-	}
-	file := l.loaderOf(mount, append(dirs, l.Manifest.Host.OS.ID))
-	disk, number, err := l.partition(s.Node)
-	if err != nil || file == "" {
-		l.warn(report.CodeBootloader, "the firmware starts EFI/BOOT instead", "no firmware entry was made: %v", err)
-		return nil
-	}
-	label := l.Manifest.Host.OS.ID
-	for _, e := range l.Manifest.Boot.Entries {
-		if strings.Contains(strings.ToLower(e.Loader), strings.ToLower(`\`+path.Base(path.Dir(file))+`\`)) {
-			label = e.Label
-		}
-	}
-	if err := l.dropStale(ctx, label); err != nil {
-		l.warn(report.CodeBootloader, "the firmware starts EFI/BOOT instead", "old firmware entries were not removed: %v", err)
-	}
-	efi := strings.ReplaceAll(strings.TrimPrefix(file, mount), "/", `\`)
-	_, err = l.Root.Run(ctx, run.Cmd{Path: "efibootmgr", Args: []string{"--create", "--disk", disk,
-		"--part", fmt.Sprint(number), "--label", label, "--loader", efi}, Limit: time.Minute})
-	if err != nil {
-		l.warn(report.CodeBootloader, "the firmware starts EFI/BOOT instead; make the entry later with efibootmgr", "no firmware entry was made: %v", err)
-	}
-	return nil
-}
-
-// dropStale removes entries of the same label, as earlier installs left them.
-func (l *Loader) dropStale(ctx context.Context, label string) error {
-	res, err := l.Root.Run(ctx, run.Cmd{Path: "efibootmgr", Limit: time.Minute})
-	if err != nil {
-		return err
-	}
-	for _, num := range staleEntries(string(res.Stdout), label) {
-		if _, err := l.Root.Run(ctx, run.Cmd{Path: "efibootmgr", Args: []string{"--delete-bootnum", "--bootnum", num}, Limit: time.Minute}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// staleEntries finds the numbers of entries with a label in what efibootmgr
-// prints: "Boot0003* label<TAB>path".
-func staleEntries(out, label string) []string {
-	var nums []string
-	for _, line := range strings.Split(out, "\n") {
-		rest, ok := strings.CutPrefix(line, "Boot")
-		if !ok || len(rest) < 5 || strings.Trim(rest[:4], "0123456789ABCDEFabcdef") != "" {
-			continue
-		}
-		name := strings.TrimPrefix(strings.TrimPrefix(rest[4:], "*"), " ")
-		name, _, _ = strings.Cut(name, "\t")
-		if strings.TrimSpace(name) == label {
-			nums = append(nums, rest[:4])
-		}
-	}
-	return nums
 }
 
 // partition finds disk device and number under a filesystem.
