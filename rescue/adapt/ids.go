@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"sort"
 	"strings"
 
 	"lifeboat/internal/chroot"
+	"lifeboat/internal/hostconf/devname"
 	"lifeboat/manifest"
 	"lifeboat/plan"
 	"lifeboat/report"
@@ -64,6 +66,9 @@ func (a *Adapter) IDs(ctx context.Context, _ plan.Step) error {
 	if err != nil {
 		return err
 	}
+	if err := a.kernelNames(files); err != nil {
+		return err
+	}
 	for _, f := range files {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -72,7 +77,7 @@ func (a *Adapter) IDs(ctx context.Context, _ plan.Step) error {
 			return err
 		}
 	}
-	return a.leftovers(ctx)
+	return a.leftovers(ctx, files)
 }
 
 // telling tells whether an identity is none that could be an ordinary word or
@@ -111,7 +116,13 @@ func (a *Adapter) rewrite(name string, table []plan.Rename) error {
 	if path.Base(name) == "grubenv" {
 		text = padEnv(text, len(old))
 	}
-	if err := a.Root.FS.WriteFile(name, text, st.Raw.Mode&0o7777); err != nil {
+	return a.replaced(name, text, st.Raw.Mode&0o7777, changes)
+}
+
+// replaced writes an edited file, says so, and notes whether initramfs images
+// hold a copy of the old one.
+func (a *Adapter) replaced(name string, text []byte, mode uint32, changes int) error {
+	if err := a.Root.FS.WriteFile(name, text, mode); err != nil {
 		return fmt.Errorf("adapt: %w", err)
 	}
 	for _, p := range inInitramfs {
@@ -205,8 +216,10 @@ func (a *Adapter) lvmDevices() error {
 }
 
 // leftovers greps /etc and /boot for identities that are gone.
-func (a *Adapter) leftovers(ctx context.Context) error {
+func (a *Adapter) leftovers(ctx context.Context, edited []string) error {
 	gone := map[string][]string{}
+	named := []string{}
+	devices := a.captured()
 	fsys := a.Root.FS.FS()
 	for _, top := range []string{"etc", "boot"} {
 		err := fs.WalkDir(fsys, top, func(name string, d fs.DirEntry, err error) error {
@@ -226,6 +239,13 @@ func (a *Adapter) leftovers(ctx context.Context) error {
 			if err != nil || bytes.IndexByte(data, 0) >= 0 {
 				return nil
 			}
+			if !slices.Contains(edited, name) { // those were told of one by one
+				for _, dev := range devname.Named(data) {
+					if devices[dev] {
+						named = append(named, "/"+name+" ("+dev+")")
+					}
+				}
+			}
 			for _, r := range a.Renames {
 				if len(r.Old) < 4 || r.Old == r.New {
 					continue
@@ -239,6 +259,11 @@ func (a *Adapter) leftovers(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("look for old identities below /%s: %w", top, err)
 		}
+	}
+	if len(named) > 0 {
+		p := report.Problem{Code: report.CodeLeftover, Severity: report.Info, Text: fmt.Sprintf("%d settings name disks by the kernel's number, which may be another disk's here", len(named)),
+			Next: "look whether it matters", Details: named}
+		a.Sink.Emit(report.Event{Kind: report.Trouble, Text: p.Text, Problem: &p})
 	}
 	for id, files := range gone {
 		p := report.Problem{Code: report.CodeLeftover, Severity: report.Warning, Object: id,

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"lifeboat/internal/hostconf/fstab"
 	"lifeboat/internal/run"
 	"lifeboat/manifest"
 	"lifeboat/plan"
@@ -87,21 +86,7 @@ func (l *Loader) Check(ctx context.Context, _ plan.Step) error {
 	if err != nil {
 		return nil // a system without fstab may well be whole
 	}
-	l.checkNames(text)
 	return l.checkIDs("/etc/fstab", text, false)
-}
-
-// byName matches devices that fstab names as the kernel happened to.
-var byName = regexp.MustCompile(`^/dev/(sd[a-z]|vd[a-z]|hd[a-z]|xvd[a-z]|nvme\d|mmcblk\d)`)
-
-// checkNames warns of devices named as on the old hardware: the boot would
-// wait for them.
-func (l *Loader) checkNames(text []byte) {
-	for _, e := range fstab.Parse(text).Entries() {
-		if byName.MatchString(e.Spec) && !e.Has("nofail") && !e.Has("noauto") {
-			l.warn(report.CodeLeftover, "write UUID= in its place before the restart", "/etc/fstab names %s for %s: that name may be another disk's on this machine", e.Spec, e.Path)
-		}
-	}
 }
 
 // checkProbe lets the restored system's own GRUB read its /boot: it is the

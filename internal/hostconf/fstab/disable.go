@@ -21,3 +21,11 @@ func oneLine(s string) string {
 	}
 	return string(b)
 }
+
+// SetSpec gives the entry of a line (Entry.Line) another device or tag. Lines
+// that are no entry stay.
+func (f *File) SetSpec(number int, spec string) {
+	if i := number - 1; i >= 0 && i < len(f.lines) && f.lines[i].fields != nil {
+		f.lines[i].put(0, Escape(spec))
+	}
+}

@@ -19,3 +19,13 @@ func TestDisable(t *testing.T) {
 		t.Errorf("entries left: %+v", e)
 	}
 }
+
+func TestSetSpec(t *testing.T) {
+	f := Parse([]byte("# head\n  /dev/sda1\t/ ext4 defaults 0 1 # tail\n"))
+	f.SetSpec(2, "LABEL=a b")
+	f.SetSpec(1, "x")
+	f.SetSpec(9, "x")
+	if got, want := string(f.Bytes()), "# head\n  LABEL=a\\040b\t/ ext4 defaults 0 1 # tail\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
