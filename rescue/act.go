@@ -119,18 +119,23 @@ func (a *actor) stages(ctx context.Context, resumed bool) error {
 		if resumed && (st == plan.StageRelease || st == plan.StageStorage) {
 			continue
 		}
-		err := a.s.phase(string(st), func() error {
-			problems, err := a.s.w.J.Steps(ctx, a.s.plan, acts, st, st)
-			if err == nil {
-				a.s.problems = append(a.s.problems, problems...)
-			}
-			return err
-		})
-		if err != nil {
+		if err := a.stage(ctx, st, acts); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// stage runs the steps of one stage and keeps what failed without ending it.
+func (a *actor) stage(ctx context.Context, st plan.Stage, acts Acts) error {
+	return a.s.phase(string(st), func() error {
+		problems, err := a.s.w.J.Steps(ctx, a.s.plan, acts, st, st)
+		if err != nil && len(problems) > 0 {
+			problems = problems[:len(problems)-1] // the last one is err itself
+		}
+		a.s.problems = append(a.s.problems, problems...)
+		return err
+	})
 }
 
 // acts is the table of all verbs: storage's own, and what works on the

@@ -144,6 +144,25 @@ func (j *Journal) Events() []report.Event {
 	return append([]report.Event(nil), j.kept...)
 }
 
+// Seq is the number of the last event.
+func (j *Journal) Seq() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.seq
+}
+
+// Problems are all findings told after one event up to another: of whichever
+// part, so that none can be missing from a result because its part did not
+// return it.
+func (j *Journal) Problems(after, until int64) (out []report.Problem) {
+	for _, e := range j.Events() {
+		if e.Seq > after && e.Seq <= until && e.Kind == report.Trouble && e.Problem != nil {
+			out = append(out, *e.Problem)
+		}
+	}
+	return out
+}
+
 // Note says one line to people.
 func (j *Journal) Note(format string, args ...any) {
 	j.Emit(report.Event{Kind: report.Note, Text: fmt.Sprintf(format, args...)})

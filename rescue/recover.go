@@ -41,13 +41,18 @@ type session struct {
 	mapping  *plan.Mapping
 	verdict  *triage.Verdict // of the installed system, before it is erased
 	attempt  int
-	problems []report.Problem // what the result must tell though it went well
+	problems []report.Problem // steps that failed and were not fatal
+	from     int64            // the journal's number before this try: what is told later is part of its result
 }
 
 // newSession begins a try. A person may name another archive or mapping than
 // the order does: for this try only, so that the next one is as it was.
 func (w *Worker) newSession(r Request) *session {
 	s := &session{w: w, order: w.Order, attended: r.Attended, own: r.own, began: time.Now()}
+	if w.J != nil {
+		s.from = w.J.Seq()
+		w.boot.first.Do(func() { w.boot.until = s.from })
+	}
 	if r.Backup != "" {
 		s.order.Backup.URL = r.Backup
 	}
@@ -282,7 +287,7 @@ func (s *session) finish(res *report.Result, err error) {
 	if err != nil {
 		res.Exit = report.ExitOf(err)
 		p := report.ProblemOf(err)
-		res.Problems = append([]report.Problem{p}, res.Problems...)
+		res.Problems = distinct(append([]report.Problem{p}, res.Problems...))
 		if st := Stack(err); st != "" {
 			s.w.Exec.Log("%s", st)
 		}

@@ -160,13 +160,7 @@ func (s *session) carryOutRepair(ctx context.Context, t *Triage, res *report.Res
 	a := &actor{s: s, res: res, st: st}
 	acts := a.repairActs(t)
 	for _, stage := range plan.RepairStages {
-		err := s.phase(string(stage), func() error {
-			problems, err := s.w.J.Steps(ctx, s.plan, acts, stage, stage)
-			if err == nil {
-				s.problems = append(s.problems, problems...)
-			}
-			return err
-		})
+		err := a.stage(ctx, stage, acts)
 		if err != nil {
 			if err2 := a.leaveRoot(); err2 != nil {
 				s.w.Exec.Log("leave the installed system: %v", err2)

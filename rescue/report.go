@@ -76,10 +76,26 @@ func (s *session) writeReport(res *report.Result) error {
 func (s *session) soFar(res report.Result) report.Result {
 	res.Ended, res.Phases, res.Attempt = time.Now().UTC(), s.phases, s.attempt
 	res.Problems = slices.Concat(res.Problems, s.problems)
+	if s.w != nil && s.w.J != nil {
+		res.Problems = slices.Concat(res.Problems, s.w.J.Problems(0, s.w.boot.until), s.w.J.Problems(s.from, s.w.J.Seq()))
+	}
+	res.Problems = distinct(res.Problems)
 	if s.plan != nil {
 		res.PlanID = s.plan.ID
 	}
 	return res
+}
+
+// distinct keeps the first of equal problems: some are told on the way and are
+// the end of the run as well.
+func distinct(list []report.Problem) (out []report.Problem) {
+	for _, p := range list {
+		same := func(o report.Problem) bool { return o.Code == p.Code && o.Object == p.Object && o.Text == p.Text }
+		if !slices.ContainsFunc(out, same) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 func (s *session) mark(fs *sysroot.Root, res *report.Result) error {

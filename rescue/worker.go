@@ -53,6 +53,8 @@ type bootState struct {
 	settled  chan struct{}
 	faults   []report.Problem
 	clockSet bool
+	first    sync.Once
+	until    int64 // the journal's number before the first try: what was told by then is of the whole boot
 }
 
 // NewWorker reads the order that PID 1 left and opens journal, log and
@@ -241,7 +243,9 @@ func (w *Worker) menu(ctx context.Context, last *report.Result) *report.Result {
 	if last != nil {
 		q.Title = resultTitle(last)
 		for _, p := range last.Problems {
-			q.Lines = append(q.Lines, p.Line())
+			if p.Severity != report.Info { // those are in the report
+				q.Lines = append(q.Lines, p.Line())
+			}
 		}
 	}
 	if w.Order.Reason != "" {
