@@ -30,6 +30,7 @@ type actor struct {
 	st   *storage.Storage
 	root *chroot.Root // made when the first step needs it
 	ad   *adapt.Adapter
+	open bool  // the target's root is mounted
 	lost error // files that could not be restored; the rest is finished all the same
 	// earlier is where an earlier try of the same plan is gone on with; empty
 	// when everything is built fresh.
@@ -167,6 +168,7 @@ func (a *actor) mount(ctx context.Context, s plan.Step, progress func(int64, int
 	if s.Arg != "/" {
 		return nil
 	}
+	a.open = true
 	return a.s.w.J.AddFile(a.journal(), true)
 }
 
@@ -252,7 +254,9 @@ func (a *actor) unmount(ctx context.Context, s plan.Step, progress func(int64, i
 	if err := os.RemoveAll(filepath.Dir(a.journal())); err != nil {
 		return fmt.Errorf("take the journal away: %w", err)
 	}
-	return a.st.Acts()[plan.VerbUnmount](ctx, s, progress)
+	err := a.st.Acts()[plan.VerbUnmount](ctx, s, progress)
+	a.open = a.open && err != nil
+	return err
 }
 
 func (a *actor) leaveRoot() error {
@@ -270,6 +274,9 @@ func (a *actor) leave() {
 	a.s.w.J.Drop(a.journal())
 	if err := a.leaveRoot(); err != nil {
 		a.s.w.Exec.Log("leave the restored system: %v", err)
+	}
+	if a.open {
+		a.s.w.J.Note("What was restored stays mounted at %s; `%s` opens a shell in it", a.s.w.Target, chroot.Verb)
 	}
 }
 

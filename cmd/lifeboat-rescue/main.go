@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 
+	"lifeboat/internal/chroot"
 	"lifeboat/internal/cli"
 	"lifeboat/internal/handoff"
 	"lifeboat/internal/probe"
@@ -38,6 +39,7 @@ var verbs = map[string]struct {
 	"status":   {status, "status: what happened so far (--json: as events)"},
 	"repair":   {ask("repair"), "repair: bring back what starts an intact system (boot loader, initramfs, fstab ids, firmware entry); touches no data; a person confirms on any console"},
 	"diagnose": {diagnose, "diagnose: look at the installed system without a write, and judge it (--json: verdict and facts; --machine: the machine as the planner sees it, for lifeboat plan --machine)"},
+	"enter":    {enter, "enter [PROGRAM ARGUMENT...]: a shell, or a program, in the restored system at " + rescue.TargetRoot + ", with /dev, /proc, /sys and /run as its tools need them"},
 	"shell":    {shell, "shell: a shell"},
 }
 
@@ -47,7 +49,8 @@ func main() {
 	o := cli.New()
 	var args []string
 	for _, a := range os.Args[1:] {
-		if a == "--json" {
+		// What follows enter is for the program there.
+		if a == "--json" && (len(args) == 0 || args[0] != "enter") {
 			o.JSON = true
 			continue
 		}
@@ -66,7 +69,7 @@ func main() {
 
 func help(o *cli.Out) {
 	o.Print("Lifeboat, in the rescue system. Verbs:")
-	for _, n := range []string{"recover", "plan", "repair", "diagnose", "status", "shell"} {
+	for _, n := range []string{"recover", "plan", "repair", "diagnose", "status", "enter", "shell"} {
 		o.Print("  lifeboat %s", verbs[n].help)
 	}
 	o.Print("Example: lifeboat plan")
@@ -189,6 +192,14 @@ func diagnose(ctx context.Context, o *cli.Out, args []string) error {
 		o.Print("%s", l)
 	}
 	return nil
+}
+
+// enter becomes a shell in the restored system.
+func enter(_ context.Context, o *cli.Out, args []string) error {
+	if len(args) == 0 {
+		o.Print("This is the restored system; `exit` leaves it.")
+	}
+	return chroot.Shell(rescue.TargetRoot, args)
 }
 
 // shell becomes a shell.

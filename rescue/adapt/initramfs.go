@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"lifeboat/internal/chroot"
 	"lifeboat/internal/cpio"
 	"lifeboat/internal/kmod"
 	"lifeboat/internal/run"
@@ -50,7 +51,7 @@ func (a *Adapter) Initramfs(ctx context.Context, s plan.Step) error {
 		}
 	}
 	if err := a.rebuild(ctx, *k, missing); err != nil {
-		return report.Errorf(report.CodeInitramfs, "open a shell: the restored system is mounted; mend it and try again", "rebuild the initramfs of %s: %w", k.Version, err)
+		return report.Errorf(report.CodeInitramfs, chroot.Hint(a.Plan, "run the same program to see why"), "rebuild the initramfs of %s: %w", k.Version, err)
 	}
 	missing, err = a.missing(*k)
 	if err != nil {

@@ -76,7 +76,7 @@ func (l *Loader) install(ctx context.Context, args []string) error {
 		_, err = l.Root.Run(ctx, run.Cmd{Path: tool, Args: fewer, Limit: limit})
 	}
 	if err != nil {
-		return report.Errorf(report.CodeBootloader, "open a shell: the restored system is mounted and "+tool+" can be run in it", "install GRUB: %w", err)
+		return report.Errorf(report.CodeBootloader, chroot.Hint(l.Plan, "run "+tool+" to see why"), "install GRUB: %w", err)
 	}
 	return nil
 }
@@ -148,7 +148,7 @@ func (l *Loader) removable(mount string, dirs []string) error {
 	}
 	from := l.loaderOf(mount, dirs)
 	if from == "" {
-		return report.Errorf(report.CodeBootloader, "run grub-install in the restored system", "no boot program lies in %s/EFI", mount)
+		return report.Errorf(report.CodeBootloader, chroot.Hint(l.Plan, "run grub-install"), "no boot program lies in %s/EFI", mount)
 	}
 	if err := l.Root.FS.MkdirAll(boot, 0o755); err != nil {
 		return fmt.Errorf("make the removable path: %w", err)

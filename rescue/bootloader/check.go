@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"lifeboat/internal/chroot"
 	"lifeboat/internal/run"
 	"lifeboat/manifest"
 	"lifeboat/plan"
@@ -30,7 +31,7 @@ func (l *Loader) checkSector(disk manifest.ID, dev string) error {
 		return report.Errorf(report.CodeBootloader, "", "check the boot sector of %s: %w", dev, err)
 	}
 	if !bytes.Contains(sector[:440], []byte("GRUB")) || sector[510] != 0x55 || sector[511] != 0xAA {
-		return report.Errorf(report.CodeBootloader, "open a shell and run grub-install in the restored system", "the first sector of %s holds no GRUB after grub-install", dev)
+		return report.Errorf(report.CodeBootloader, chroot.Hint(l.Plan, "run grub-install"), "the first sector of %s holds no GRUB after grub-install", dev)
 	}
 	for _, n := range l.Plan.Target.Above(disk) {
 		if n.Kind != manifest.KindPartition || !strings.EqualFold(n.Partition.Type, manifest.TypeBIOSBoot) {
@@ -41,7 +42,7 @@ func (l *Loader) checkSector(disk manifest.ID, dev string) error {
 			return report.Errorf(report.CodeBootloader, "", "check the BIOS boot partition of %s: %w", dev, err)
 		}
 		if len(bytes.Trim(core, "\x00")) == 0 {
-			return report.Errorf(report.CodeBootloader, "open a shell and run grub-install in the restored system", "the BIOS boot partition of %s is empty after grub-install", dev)
+			return report.Errorf(report.CodeBootloader, chroot.Hint(l.Plan, "run grub-install"), "the BIOS boot partition of %s is empty after grub-install", dev)
 		}
 	}
 	return nil
@@ -66,14 +67,14 @@ func (l *Loader) Check(ctx context.Context, _ plan.Step) error {
 	}
 	data, err := l.Root.FS.ReadFile(cfg)
 	if err != nil {
-		return report.Errorf(report.CodeBootloader, "open a shell and run update-grub or grub2-mkconfig in the restored system", "read GRUB's configuration: %w", err)
+		return report.Errorf(report.CodeBootloader, chroot.Hint(l.Plan, "run update-grub or grub2-mkconfig"), "read GRUB's configuration: %w", err)
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
-		return report.Errorf(report.CodeBootloader, "open a shell and run update-grub in the restored system", "GRUB's configuration %s is empty", cfg)
+		return report.Errorf(report.CodeBootloader, chroot.Hint(l.Plan, "run update-grub"), "GRUB's configuration %s is empty", cfg)
 	}
 	if _, ok := l.Root.LookPath(l.prefix() + "-script-check"); ok {
 		if _, err := l.Root.Run(ctx, run.Cmd{Path: l.prefix() + "-script-check", Args: []string{cfg}, Limit: time.Minute}); err != nil {
-			return report.Errorf(report.CodeBootloader, "open a shell and mend "+cfg, "GRUB's configuration cannot be parsed: %w", err)
+			return report.Errorf(report.CodeBootloader, chroot.Hint(l.Plan, "mend "+cfg), "GRUB's configuration cannot be parsed: %w", err)
 		}
 	}
 	if err := l.checkProbe(ctx); err != nil {
@@ -146,7 +147,7 @@ func (l *Loader) checkIDs(file string, text []byte, fatal bool) error {
 	root := l.Plan.Target.Node(l.Manifest.Boot.RootFS)
 	if fatal && root != nil && root.FS != nil && !bytes.Contains(bytes.ToLower(text), []byte(strings.ToLower(root.FS.UUID))) &&
 		!strings.Contains(string(text), "root=/dev/") && !strings.Contains(string(text), "blscfg") {
-		return report.Errorf(report.CodeBootloader, "open a shell and run update-grub in the restored system",
+		return report.Errorf(report.CodeBootloader, chroot.Hint(l.Plan, "run update-grub"),
 			"%s names %s, and not the root filesystem %s", file, strings.Join(unknown, ", "), root.FS.UUID)
 	}
 	l.warn(report.CodeLeftover, "look whether these belong to disks that were not recovered", "%s names filesystems that are not on this machine: %s", file, strings.Join(unknown, ", "))

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"lifeboat/internal/chroot"
 	"lifeboat/internal/run"
 	"lifeboat/manifest"
 	"lifeboat/plan"
@@ -25,7 +26,7 @@ func (l *Loader) Config(ctx context.Context, _ plan.Step) error {
 	}
 	_, err := l.Root.Run(ctx, run.Cmd{Path: l.prefix() + "-mkconfig", Args: []string{"-o", string(g.Config)}, Limit: limit})
 	if err != nil {
-		return report.Errorf(report.CodeBootloader, "open a shell: the system is mounted and can be worked in", "make GRUB's configuration: %w", err)
+		return report.Errorf(report.CodeBootloader, chroot.Hint(l.Plan, "run "+l.prefix()+"-mkconfig to see why"), "make GRUB's configuration: %w", err)
 	}
 	return nil
 }
