@@ -244,7 +244,7 @@ func (a *actor) report(context.Context, plan.Step, func(int64, int64)) error {
 	if err := a.leaveRoot(); err != nil {
 		return err
 	}
-	return a.s.writeReport(a.res)
+	return a.s.writeReport(a.res, a.lost)
 }
 
 func (a *actor) unmount(ctx context.Context, s plan.Step, progress func(int64, int64)) error {

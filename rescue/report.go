@@ -26,8 +26,9 @@ type Mark struct {
 }
 
 // writeReport leaves log, plan, events and the order's mark in the restored
-// system (plan.VerbReport).
-func (s *session) writeReport(res *report.Result) error {
+// system (plan.VerbReport). lost is what the run will end with though it goes
+// on: the report must not say more than that.
+func (s *session) writeReport(res *report.Result, lost error) error {
 	fs, err := sysroot.Open(s.w.Target)
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
@@ -38,7 +39,9 @@ func (s *session) writeReport(res *report.Result) error {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	now := s.soFar(*res)
-	now.State = "done"
+	if now.State = "done"; lost != nil {
+		now.State, now.Exit = "failed", report.ExitOf(lost)
+	}
 	docs := map[string]any{"report.json": now, "plan.json": s.plan, "machine.json": s.machine, "order.json": s.order.Redacted()}
 	for name, v := range docs {
 		data, err := json.MarshalIndent(v, "", "  ")
