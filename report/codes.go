@@ -38,6 +38,7 @@ const (
 	CodeAttempts      = "attempts-used-up"
 	CodeDeclined      = "declined"
 	CodeNoRepair      = "no-repair"
+	CodeNoUndo        = "no-undo"
 	CodeRestoreFiles  = "restore-files"
 	CodeNoSpace       = "no-space"
 	CodeIdentity      = "identity-changed"
@@ -101,6 +102,7 @@ var Codes = []Row{
 	{CodeAttempts, ExitRefused, "the order was begun three times and never ended; a person must decide"},
 	{CodeDeclined, ExitRefused, "a person declined"},
 	{CodeNoRepair, ExitRefused, "the installed system needs no repair, or none brings it back"},
+	{CodeNoUndo, ExitRefused, "what was on the disks before a recovery cannot be put back"},
 	{CodeRestoreFiles, ExitBackup, "files could not be restored"},
 	{CodeNoSpace, ExitFailed, "a filesystem is full"},
 	{CodeIdentity, ExitOK, "an identity could not be kept; references were rewritten"},

@@ -167,7 +167,7 @@ func ExitOfCode(code string) Exit {
 // Result is how a recovery or drill ended, kept in the report and in the last
 // event.
 type Result struct {
-	Kind     string    `json:"kind,omitempty"` // "" for a recovery, or repair
+	Kind     string    `json:"kind,omitempty"` // "" for a recovery, repair, undo
 	Order    string    `json:"order,omitempty"`
 	Host     string    `json:"host"`
 	State    string    `json:"state"` // done, failed, refused

@@ -54,6 +54,7 @@ func (s *session) carryOut(ctx context.Context, res *report.Result) error {
 		res.State = "refused"
 		return err
 	}
+	s.keepOld(ctx, a.st)
 	// The claim compares every target once more, and is the first write.
 	if err := s.phase("claim", func() error { return a.st.Claim(ctx) }); err != nil {
 		res.State = "refused"
@@ -154,6 +155,12 @@ func (a *actor) acts() Acts {
 	}
 	for v, act := range a.st.Acts() {
 		out[v] = Act(act)
+	}
+	out[plan.VerbMkfs] = func(ctx context.Context, s plan.Step, progress func(int64, int64)) error {
+		if err := a.s.spendKept(); err != nil {
+			return err
+		}
+		return a.st.Acts()[plan.VerbMkfs](ctx, s, progress)
 	}
 	out[plan.VerbMount] = a.mount
 	out[plan.VerbUnmount] = a.unmount

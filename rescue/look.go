@@ -99,7 +99,7 @@ func (s *session) ready(ctx context.Context) error {
 	}
 	s.looking = true
 	if err := s.findStick(ctx); err != nil {
-		return err
+		w.J.Note("%v", err)
 	}
 	if err := s.phase("backup", func() error { return s.reachBackup(ctx) }); err != nil {
 		return err

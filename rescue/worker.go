@@ -139,7 +139,7 @@ func (w *Worker) handle(r Request) Reply {
 	switch r.Do {
 	case "diagnose":
 		return w.diagnose(r)
-	case "recover", "plan", "repair":
+	case "recover", "plan", "repair", "undo":
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.busy {
@@ -240,6 +240,9 @@ func (w *Worker) menu(ctx context.Context, last *report.Result) *report.Result {
 		{"6", "Look at the installed system first, write nothing"},
 		{"7", "Repair what starts the installed system, touch no data (asks before it writes)"},
 	}}
+	if len(keptFolders([]string{keptRoot})) > 0 {
+		q.Choices = append(q.Choices, Choice{"8", "Put back what was on the disks before the recovery, as long as no filesystem was made"})
+	}
 	if last != nil {
 		q.Title = resultTitle(last)
 		for _, p := range last.Problems {
@@ -265,7 +268,7 @@ func (w *Worker) menu(ctx context.Context, last *report.Result) *report.Result {
 		return last
 	case r = <-answer:
 	case r = <-w.wish:
-		r.Text = map[string]string{"recover": "2", "plan": "3", "repair": "7"}[r.Do]
+		r.Text = map[string]string{"recover": "2", "plan": "3", "repair": "7", "undo": "8"}[r.Do]
 		if r.Do == "recover" && r.Attended {
 			r.Text = "1"
 		}
@@ -292,6 +295,9 @@ func (w *Worker) choose(ctx context.Context, r Request, last *report.Result) *re
 	case "7":
 		r.Attended = true
 		return w.mend(ctx, r)
+	case "8":
+		r.Attended = true
+		return w.undo(ctx, r)
 	case "4":
 		w.power(ctx, false)
 	case "5":
@@ -304,6 +310,12 @@ func (w *Worker) choose(ctx context.Context, r Request, last *report.Result) *re
 
 func resultTitle(r *report.Result) string {
 	switch {
+	case r.Kind == "undo" && r.Exit == report.ExitOK:
+		return "The disks of " + r.Host + " are as they were before the recovery"
+	case r.Kind == "undo" && r.State == "refused":
+		return fmt.Sprintf("Nothing was written: nothing of %s was put back (exit code %d)", r.Host, r.Exit)
+	case r.Kind == "undo":
+		return fmt.Sprintf("Putting back the disks of %s failed (exit code %d)", r.Host, r.Exit)
 	case r.Kind == plan.KindRepair && r.Exit == report.ExitOK:
 		return r.Host + " is repaired"
 	case r.Kind == plan.KindRepair && r.State == "refused":

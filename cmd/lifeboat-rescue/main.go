@@ -38,6 +38,7 @@ var verbs = map[string]struct {
 	"plan":     {ask("plan"), "plan [--backup URL|PATH] [--mapping FILE]: show on every console what a recovery would do; changes nothing"},
 	"status":   {status, "status: what happened so far (--json: as events)"},
 	"repair":   {ask("repair"), "repair: bring back what starts an intact system (boot loader, initramfs, fstab ids, firmware entry); touches no data; a person confirms on any console"},
+	"undo":     {ask("undo"), "undo: put back what was on the disks before a recovery began to write, as long as no filesystem was made; a person confirms on any console"},
 	"diagnose": {diagnose, "diagnose: look at the installed system without a write, and judge it (--json: verdict and facts; --machine: the machine as the planner sees it, for lifeboat plan --machine)"},
 	"enter":    {enter, "enter [PROGRAM ARGUMENT...]: a shell, or a program, in the restored system at " + rescue.TargetRoot + ", with /dev, /proc, /sys and /run as its tools need them"},
 	"shell":    {shell, "shell: a shell"},
@@ -69,7 +70,7 @@ func main() {
 
 func help(o *cli.Out) {
 	o.Print("Lifeboat, in the rescue system. Verbs:")
-	for _, n := range []string{"recover", "plan", "repair", "diagnose", "status", "enter", "shell"} {
+	for _, n := range []string{"recover", "plan", "repair", "undo", "diagnose", "status", "enter", "shell"} {
 		o.Print("  lifeboat %s", verbs[n].help)
 	}
 	o.Print("Example: lifeboat plan")

@@ -118,6 +118,30 @@ func Forget(ctx context.Context, dev string) error {
 	return dropPartitions(ctx, f)
 }
 
+// Show has the kernel read the table that lies on dev: its partitions are those
+// of the table, or none. A partition in use is unix.EBUSY.
+func Show(ctx context.Context, dev string) error {
+	ctx, cancel := context.WithTimeout(ctx, settle)
+	defer cancel()
+	f, err := hold(ctx, dev)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := dropPartitions(ctx, f); err != nil {
+		return err
+	}
+	l, err := ReadDevice(dev)
+	if errors.Is(err, ErrNone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = l.reread(ctx, f)
+	return err
+}
+
 // hold opens the disk exclusively and locks it: udev leaves a locked disk
 // alone. Its own short looks make the lock busy for a moment.
 func hold(ctx context.Context, dev string) (*os.File, error) {

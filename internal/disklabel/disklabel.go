@@ -75,6 +75,27 @@ type disk struct {
 	r       io.ReaderAt
 	sector  int64
 	sectors int64
+	chain   []int64 // sectors of the boot records that were read
+}
+
+// Records are the places, in bytes, of the boot records by which the logical
+// partitions of an MBR are found, as far as they can be followed; none for any
+// other disk.
+func Records(r io.ReaderAt, size, sector int64) []int64 {
+	if checkGeometry(size, sector) != nil {
+		return nil
+	}
+	d := &disk{r: r, sector: sector, sectors: size / sector}
+	mbr, err := d.read(0, 1)
+	if err != nil || !isMBR(mbr) || protective(mbr) >= 0 {
+		return nil
+	}
+	_, _ = d.readMBR(mbr) // what is broken ends the list
+	out := make([]int64, len(d.chain))
+	for i, s := range d.chain {
+		out[i] = s * sector
+	}
+	return out
 }
 
 func (d *disk) read(lba, n int64) ([]byte, error) {

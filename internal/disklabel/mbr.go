@@ -124,6 +124,7 @@ func (d *disk) readChain(l *Label, ext entry) error {
 		if err != nil {
 			return fmt.Errorf("read the boot record of logical partition %d: %w", number, err)
 		}
+		d.chain = append(d.chain, at)
 		if b[510] != 0x55 || b[511] != 0xaa {
 			if number == 5 {
 				l.Warnings = append(l.Warnings, "the extended partition holds no boot record: no logical partitions")
