@@ -192,23 +192,31 @@ func (l *Lab) prune(made string) {
 		if err != nil || time.Since(st.ModTime()) < unused || name == made+".lock" {
 			continue
 		}
-		f, err := os.OpenFile(name, os.O_RDWR|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue
-		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			os.RemoveAll(strings.TrimSuffix(name, ".lock"))
-			os.RemoveAll(strings.TrimSuffix(name, ".lock") + ".part")
-			os.Remove(name)
-		}
-		f.Close()
+		l.drop(name)
 	}
 }
 
-// waitLock polls: flock itself cannot be interrupted by a context.
-func waitLock(ctx context.Context, f *os.File) error {
+// drop removes the fixture of a lock unless somebody makes or uses it.
+func (l *Lab) drop(name string) {
+	f, err := os.OpenFile(name, os.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		os.RemoveAll(strings.TrimSuffix(name, ".lock"))
+		os.RemoveAll(strings.TrimSuffix(name, ".lock") + ".part")
+		os.Remove(name)
+	}
+}
+
+// waitLock waits until nobody else makes or uses what the lock stands for.
+func waitLock(ctx context.Context, f *os.File) error { return waitFor(ctx, f, unix.LOCK_EX) }
+
+// waitFor polls: flock itself cannot be interrupted by a context.
+func waitFor(ctx context.Context, f *os.File, how int) error {
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 		if err != unix.EWOULDBLOCK {
 			return err
 		}

@@ -36,6 +36,14 @@ type made struct {
 	store  string // directory of the archive server
 	disk   string // the server's disk after it was shut down
 	log    string // what mkbackup printed
+	kept   *lab.Kept
+}
+
+// in names the parts of a fixture in its folder.
+func (m *made) in(dir string) *made {
+	m.iso, m.store = filepath.Join(dir, "image.iso"), filepath.Join(dir, "store")
+	m.disk, m.log = filepath.Join(dir, "disk.raw"), filepath.Join(dir, "mkbackup.log")
+	return m
 }
 
 var fixture struct {
@@ -57,8 +65,9 @@ type server struct {
 	prepare string // shell, run in it before
 }
 
-// fixtureOf lets a server back itself up, once for all scenarios. It is kept beside the other fixtures, named by the program and
-// the source that it was made with.
+// fixtureOf lets a server back itself up, once for all scenarios. It is kept
+// beside the other fixtures, named by the program and the source that it was
+// made with; the newest two of each kind stay.
 func fixtureOf(ctx context.Context, t *testing.T, sv server) *made {
 	t.Helper()
 	fixture.Lock()
@@ -77,21 +86,21 @@ func fixtureOf(ctx context.Context, t *testing.T, sv server) *made {
 		t.Fatal(err)
 	}
 	fmt.Fprint(key, filepath.Base(filepath.Dir(s.Disk)), sv.prepare)
-	dir := filepath.Join(l.Dir, "backup-"+hex.EncodeToString(key.Sum(nil))[:16])
-	m := &made{lab: l, source: s, iso: filepath.Join(dir, "image.iso"), store: filepath.Join(dir, "store"),
-		disk: filepath.Join(dir, "disk.raw"), log: filepath.Join(dir, "mkbackup.log")}
-	if _, err := os.Stat(filepath.Join(dir, "done")); err != nil {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Fatal(err)
+	m := &made{lab: l, source: s}
+	m.kept, err = l.Keep(ctx, "backup-"+sv.name, hex.EncodeToString(key.Sum(nil))[:16], func(dir string) error {
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return err
 		}
-		if err := os.MkdirAll(m.store, 0o700); err != nil {
-			t.Fatal(err)
+		if err := os.Mkdir(m.in(dir).store, 0o700); err != nil {
+			return err
 		}
 		m.backUp(ctx, t, sv)
-		if err := os.WriteFile(filepath.Join(dir, "done"), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	m.in(m.kept.Dir)
 	if fixture.made == nil {
 		fixture.made = map[string]*made{}
 	}
