@@ -180,6 +180,7 @@ type Link struct {
 	Carrier   bool     `json:"carrier"`
 	Addresses []string `json:"addresses,omitempty"` // CIDR
 	Dynamic   bool     `json:"dynamic,omitempty"`   // an address has a lifetime
+	Leased    []string `json:"leased,omitempty"`    // those of Addresses that have a lifetime: by DHCP or router advertisement
 	Parent    string   `json:"parent,omitempty"`    // of a VLAN
 	VLAN      int      `json:"vlan,omitempty"`
 	Master    string   `json:"master,omitempty"` // bond or bridge it belongs to

@@ -83,6 +83,7 @@ func (k *maker) makeNeeds() {
 			}
 		}
 	}
+	k.networkNeeds()
 	slices.Sort(n.Modules)
 	slices.Sort(n.Kernel)
 }
@@ -136,6 +137,10 @@ func (k *maker) checkNeeds() {
 		k.refuse(report.CodeToolMissing, t.Name, "build the image again on the host", "the program %s, which %s needs, %s", t.Name, k.stepText(t.Step), what)
 	}
 	for _, m := range k.p.Needs.Modules {
+		if forNetwork(m) && !slices.Contains(k.mach.Kernel.Modules, m) {
+			k.warn(report.CodeModuleMissing, m, "build the image again on the host", "kernel %s has no module %s: the network cannot be brought up as it was on the host", k.mach.Kernel.Release, m)
+			continue
+		}
 		if !slices.Contains(k.mach.Kernel.Modules, m) {
 			k.refuse(report.CodeModuleMissing, m, "build the image again on the host", "kernel %s has no module %s, neither as a file nor built in", k.mach.Kernel.Release, m)
 		}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -167,54 +165,4 @@ func serverTime(ctx context.Context, backup string) (time.Time, string, error) {
 
 func isHTTP(u string) bool {
 	return strings.HasPrefix(u, "http://") || strings.HasPrefix(u, "https://")
-}
-
-// network brings the network up when the backup needs it.
-func (w *Worker) network(ctx context.Context, backup string) (*netup.Up, error) {
-	u, err := url.Parse(backup)
-	if err != nil || u.Host == "" {
-		return nil, nil // the backup is local
-	}
-	opt := netup.Options{Off: w.Order.Net.Off, BootIF: w.Order.Net.BootIF, Log: w.netLog(),
-		Reach: func(ctx context.Context) error { return reach(ctx, u) }}
-	for _, v := range w.Order.Net.IP {
-		s, err := netup.ParseIP(v)
-		if err != nil {
-			w.J.Problem(report.Problem{Code: report.CodeNetwork, Severity: report.Warning, Text: err.Error()})
-			continue
-		}
-		if !s.Off {
-			opt.Static = append(opt.Static, s)
-		}
-	}
-	up, err := netup.Bring(ctx, opt)
-	if err != nil {
-		return nil, &report.Fault{Problem: report.Problem{Code: report.CodeBackupMissing, Severity: report.Error,
-			Text: "The backup " + u.Redacted() + " is not reached", Next: "check cable, switch and DHCP, or give ip= on the kernel command line"}, Cause: err}
-	}
-	w.J.Note("Network: %s has %s (%s); the backup server %s answers", up.Name, up.Address, up.By, u.Host)
-	return up, nil
-}
-
-// netLog says each card's state once on the screen.
-func (w *Worker) netLog() func(string, ...any) {
-	return func(format string, args ...any) {
-		w.Exec.Log("network: "+format, args...)
-	}
-}
-
-// reach asks whether something answers where the backup is.
-func reach(ctx context.Context, u *url.URL) error {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	if port == "" {
-		return nil
-	}
-	c, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
-	if err != nil {
-		return err
-	}
-	return c.Close()
 }

@@ -74,7 +74,6 @@ func (s *session) close() {
 	if s.object != nil {
 		s.object.Close()
 	}
-	s.net.Close()
 }
 
 // recover runs one recovery and returns how it ended; every failure is said

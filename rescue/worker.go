@@ -39,6 +39,7 @@ type Worker struct {
 	Target string // TargetRoot
 	boot   bootState
 	port   *port
+	net    network
 
 	ctx   context.Context // of the worker, for what shells ask
 	disks sync.Mutex      // held by whoever opens or writes disks
@@ -166,6 +167,7 @@ func (w *Worker) Main(ctx context.Context) error {
 		return err
 	}
 	w.virtual()
+	go w.networkForPeople(ctx)
 	if w.Order.Recover == handoff.Off {
 		return w.bootLocal(ctx)
 	}

@@ -101,7 +101,7 @@ func addresses(l netlink.Link, k *manifest.Link) error {
 		}
 		k.Addresses = append(k.Addresses, a.IPNet.String())
 		if a.ValidLft > 0 && a.ValidLft < math.MaxInt32 {
-			k.Dynamic = true
+			k.Dynamic, k.Leased = true, append(k.Leased, a.IPNet.String())
 		}
 	}
 	return nil

@@ -14,7 +14,7 @@ import (
 
 // dhcp asks until the context ends: a switch port may drop everything for
 // 50 s after carrier.
-func (r *race) dhcp(ctx context.Context, l netlink.Link) (*Up, error) {
+func (r *race) dhcp(ctx context.Context, l netlink.Link) (*setup, error) {
 	name := l.Attrs().Name
 	c, err := nclient4.New(name, nclient4.WithTimeout(4*time.Second), nclient4.WithRetry(2))
 	if err != nil {
@@ -23,15 +23,14 @@ func (r *race) dhcp(ctx context.Context, l netlink.Link) (*Up, error) {
 	for {
 		lease, err := c.Request(ctx)
 		if err == nil {
-			up, err := configureLease(l, lease)
+			s, err := leased(l, lease)
 			if err != nil {
 				c.Close()
 				return nil, err
 			}
-			rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-			up.stop = stop
-			go renew(rctx, c, l, lease, r.opt.Log)
-			return up, nil
+			s.stop = func() { c.Close() }
+			s.renew = func(ctx context.Context) { renew(ctx, c, l, lease, r.opt.Log) }
+			return s, nil
 		}
 		if ctx.Err() != nil {
 			c.Close()
@@ -45,7 +44,8 @@ func (r *race) dhcp(ctx context.Context, l netlink.Link) (*Up, error) {
 	}
 }
 
-func configureLease(l netlink.Link, lease *nclient4.Lease) (*Up, error) {
+// leased reads what a DHCP server gave.
+func leased(l netlink.Link, lease *nclient4.Lease) (*setup, error) {
 	ack := lease.ACK
 	ip, ok := netip.AddrFromSlice(ack.YourIPAddr.To4())
 	if !ok || ip.IsUnspecified() {
@@ -58,12 +58,24 @@ func configureLease(l netlink.Link, lease *nclient4.Lease) (*Up, error) {
 			return nil, fmt.Errorf("the DHCP server gave the netmask %s", net.IP(m))
 		}
 	}
-	up := &Up{Name: l.Attrs().Name, MAC: l.Attrs().HardwareAddr.String(), By: "dhcp",
-		Address: netip.PrefixFrom(ip, bits), DNS: addrs(ack.DNS()), NTP: addrs(ack.NTPServers())}
-	if gws := addrs(ack.Router()); len(gws) > 0 {
-		up.Gateway = gws[0]
+	s := &setup{link: l, by: "dhcp", addresses: []netip.Prefix{netip.PrefixFrom(ip, bits)}, dns: addrs(ack.DNS()), ntp: addrs(ack.NTPServers())}
+	// Classless routes take the place of the router option (RFC 3442).
+	for _, rt := range ack.ClasslessStaticRoute() {
+		ones, _ := rt.Dest.Mask.Size()
+		to, ok := netip.AddrFromSlice(rt.Dest.IP.To4())
+		via, ok2 := netip.AddrFromSlice(rt.Router.To4())
+		if !ok || !ok2 {
+			continue
+		}
+		if via.IsUnspecified() {
+			via = netip.Addr{} // on the link itself
+		}
+		s.routes = append(s.routes, Route{To: netip.PrefixFrom(to, ones).Masked(), Via: via})
 	}
-	return up, setAddress(l, up.Address)
+	if gws := addrs(ack.Router()); len(gws) > 0 && len(s.routes) == 0 {
+		s.routes = []Route{{To: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Via: gws[0]}}
+	}
+	return s, nil
 }
 
 func addrs(ips []net.IP) []netip.Addr {

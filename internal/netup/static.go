@@ -152,8 +152,15 @@ func forCard(all []Static, c netlink.Link, cards []netlink.Link) (*Static, bool)
 	return nil, false
 }
 
-func configureStatic(l netlink.Link, s *Static) (*Up, error) {
-	up := &Up{Name: l.Attrs().Name, MAC: l.Attrs().HardwareAddr.String(), By: "static",
-		Address: s.Address, Gateway: s.Gateway, DNS: s.DNS, NTP: s.NTP}
-	return up, setAddress(l, s.Address)
+// setup is what an ip= puts on a card.
+func (s *Static) setup(l netlink.Link) *setup {
+	out := &setup{link: l, by: "static", addresses: []netip.Prefix{s.Address}, dns: s.DNS, ntp: s.NTP}
+	if g := s.Gateway; g.IsValid() {
+		to := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if g.Is6() {
+			to = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		out.routes = []Route{{To: to, Via: g}}
+	}
+	return out
 }
