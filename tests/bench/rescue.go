@@ -87,7 +87,8 @@ func (b *bench) makeGuest(ctx context.Context, disk string) error {
 	if err != nil {
 		return err
 	}
-	with, err := l.WithPackages(ctx, src, "rear")
+	// ReaR refuses to start without file, on which its package does not depend.
+	with, err := l.WithPackages(ctx, src, "rear", "file")
 	if err != nil {
 		return fmt.Errorf("install ReaR in the guest: %w", err)
 	}
