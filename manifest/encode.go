@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -106,19 +107,7 @@ func strict(data []byte, v any) error {
 // Fingerprint digests intent only: what would be rebuilt. Nothing that merely
 // was observed counts, so that it is equal on two days of an unchanged host.
 func (m *Manifest) Fingerprint() string {
-	c := *m
-	c.Made = c.Made.UTC().Truncate(0)
-	in := struct {
-		Host    Host
-		Storage Storage
-		Boot    Boot
-		System  System
-		Files   []File
-		Dirs    []Dir
-	}{c.Host, c.Storage.intent(), c.Boot, c.System, c.Network.Files, c.Dirs}
-	// How the machine was started this time is no intent.
-	in.System.Cmdline, in.Boot.Order = "", nil
-	data, err := encode(in)
+	data, err := encode(m.intent())
 	if err != nil {
 		return "" // cannot happen: plain data
 	}
@@ -126,13 +115,47 @@ func (m *Manifest) Fingerprint() string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (s Storage) intent() Storage {
-	out := Storage{Nodes: make([]Node, len(s.Nodes)), Mounts: make([]Mount, len(s.Mounts))}
-	copy(out.Nodes, s.Nodes)
-	for i := range out.Nodes {
-		out.Nodes[i].Seen = Seen{}
+// intent is the part of a manifest that says what would be rebuilt.
+type intent struct {
+	Host    Host
+	Storage Storage
+	Boot    Boot
+	System  System
+	Files   []File
+	Dirs    []Dir
+}
+
+func (m *Manifest) intent() intent {
+	in := intent{m.Host, m.Storage.intent(), m.Boot, m.System, m.Network.Files, m.Dirs}
+	// How the machine was started this time is no intent, nor is what its
+	// firmware found to start from besides: sticks and network cards come and go.
+	in.System.Cmdline, in.Boot.Order, in.Boot.Entries = "", nil, nil
+	for _, e := range m.Boot.Entries {
+		if e.PartUUID != "" && m.Storage.hasPartition(e.PartUUID) {
+			in.Boot.Entries = append(in.Boot.Entries, e)
+		}
 	}
-	copy(out.Mounts, s.Mounts)
+	return in
+}
+
+func (s *Storage) hasPartition(uuid string) bool {
+	return slices.ContainsFunc(s.Nodes, func(n Node) bool { return n.Partition != nil && strings.EqualFold(n.Partition.UUID, uuid) })
+}
+
+func (s Storage) intent() Storage {
+	out := Storage{Nodes: slices.Clone(s.Nodes), Mounts: slices.Clone(s.Mounts)}
+	for i := range out.Nodes {
+		n := &out.Nodes[i]
+		n.Seen = Seen{}
+		if n.VG != nil && n.VG.Backup != "" { // LVM writes the date into it
+			vg := *n.VG
+			vg.Backup, n.VG = "", &vg
+		}
+		if n.FS != nil && n.FS.Ext != nil && n.FS.Ext.LastMounted != "" {
+			fs, ext := *n.FS, *n.FS.Ext
+			ext.LastMounted, fs.Ext, n.FS = "", &ext, &fs
+		}
+	}
 	for i := range out.Mounts {
 		out.Mounts[i].Live = false
 	}
