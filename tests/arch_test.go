@@ -51,6 +51,7 @@ var level = []struct {
 	{"builder/base", 3.5, "the embedded rescue base"},
 	{"builder/*", 3.5, "capture and payload"},
 	{"builder", 4, "the rescue system on the host"},
+	{"internal/check", 4.5, "image and backup held against the host"},
 	{"drill/*", 3.5, "the virtual machine"},
 	{"drill", 4, "boots an image and proves that it restores"},
 	{"pxe", 4, "network boot"},

@@ -89,6 +89,7 @@ func (a *app) capture() *cobra.Command {
 type rescueFlags struct {
 	kernel, modules, dir string
 	to                   string // a rescue stick
+	ifChanged            bool   // the image is left as it is when it would become the same
 }
 
 func (r *rescueFlags) add(c *cobra.Command) {
@@ -96,6 +97,7 @@ func (r *rescueFlags) add(c *cobra.Command) {
 	f.StringVar(&r.kernel, "kernel", "", "kernel version to pack (default the running one)")
 	f.StringVar(&r.modules, "modules", "", "host, universal or all (default modules: of the settings)")
 	f.StringVarP(&r.dir, "output-dir", "o", "", "where images go (default output_dir of the settings)")
+	f.BoolVar(&r.ifChanged, "if-changed", false, "make the image only when host or settings changed since the last one; for timers")
 	r.addTo(c)
 }
 
@@ -158,6 +160,7 @@ func (a *app) mkbackuponly() *cobra.Command {
 type made struct {
 	Host    string                `json:"host"`
 	Capture int64                 `json:"capture_millis"`
+	Kept    []builder.Medium      `json:"kept,omitempty"` // --if-changed: the image is still right
 	Rescue  *builder.Result       `json:"rescue,omitempty"`
 	Backup  *builder.BackupResult `json:"backup,omitempty"`
 }
@@ -174,17 +177,24 @@ func (a *app) make(ctx context.Context, r rescueFlags, rescue, files bool) (err 
 	if err != nil {
 		return err
 	}
-	defer func() { way.close(&err) }()
+	var doc made
+	var m *manifest.Manifest
+	defer func() { err = a.close(err, way, doc, conf, m, r) }()
 	start := time.Now()
-	m, err := a.captured(ctx, conf)
-	if err != nil {
+	if m, err = a.captured(ctx, conf); err != nil {
 		return err
 	}
 	if err := way.open(); err != nil {
 		return err
 	}
-	doc := made{Host: m.Host.Name, Capture: time.Since(start).Milliseconds()}
+	doc = made{Host: m.Host.Name, Capture: time.Since(start).Milliseconds()}
 	a.out.Info("Captured %s in %.1f s", m.Host.Name, time.Since(start).Seconds())
+	if rescue && r.ifChanged {
+		if doc.Kept, err = a.unchanged(conf, m, r, way); err != nil {
+			return err
+		}
+		rescue = doc.Kept == nil
+	}
 	makeFiles := func() error {
 		if files && conf.Backup.Method == "archive" {
 			doc.Backup, err = a.makeBackup(ctx, conf, m, way)

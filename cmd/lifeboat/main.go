@@ -26,6 +26,7 @@ var Version = "0.1-dev"
 type app struct {
 	out    *cli.Out
 	config string // --config
+	state  string // folder of what was made last; "" is the host's
 }
 
 func main() {
@@ -66,7 +67,7 @@ or damaged.`,
 	f.BoolVarP(&a.out.Quiet, "quiet", "q", false, "print results and errors only")
 	root.SetFlagErrorFunc(usage)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.capture(), a.mkrescue(), a.mkbackup(), a.mkbackuponly(), a.plan(), a.inspect(), a.usb(), a.drill(), a.archive(), a.configure())
+	root.AddCommand(a.capture(), a.mkrescue(), a.mkbackup(), a.mkbackuponly(), a.plan(), a.inspect(), a.usb(), a.drill(), a.archive(), a.configure(), a.check(), a.checklayout())
 	for _, c := range root.Commands() {
 		c.Args = usageArgs(c.Args)
 		for _, sub := range c.Commands() {
@@ -126,7 +127,7 @@ func needRoot(what string) error {
 
 func (a *app) configure() *cobra.Command {
 	return &cobra.Command{
-		Use: "config", Short: "Print the settings with their sources and check them",
+		Use: "config", Aliases: []string{"validate"}, Short: "Print the settings with their sources and check them",
 		Example: "  lifeboat config --config /etc/lifeboat/lifeboat.yaml",
 		RunE: func(*cobra.Command, []string) error {
 			c, err := a.settings()

@@ -37,6 +37,7 @@ type Config struct {
 	Recover   Recover  `yaml:"recover"`
 	SSH       SSH      `yaml:"ssh"`
 	Server    Server   `yaml:"server"`
+	Check     Check    `yaml:"check"`
 
 	// Sources says for each key set where it was set: file:line or flag.
 	Sources map[string]string `yaml:"-"`
@@ -80,6 +81,7 @@ func Default() *Config {
 		Backup:  Backup{Method: "archive"},
 		Recover: Recover{Mode: "menu", Then: "reboot"},
 		Server:  Server{SendResult: true},
+		Check:   DefaultCheck,
 		Sources: map[string]string{},
 	}
 }

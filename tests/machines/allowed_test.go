@@ -31,6 +31,8 @@ var allowed = []lab.Allow{
 	{Path: "etc/lifeboat/recovered.json", What: "extra", Why: "the mark of the order"},
 	{Path: ".lifeboat-done-*", What: "extra", Why: "tells the medium's boot menu that the order is done"},
 	{Path: "var/lib/lifeboat/output/**", Why: "images are not in the backup"},
+	{Path: "var/lib/lifeboat/*.json", Why: "what was made is noted when it is whole, after the backup"},
+	{Path: "var/lib/lifeboat", What: "mtime", Why: "what was made is noted when it is whole, after the backup"},
 	{Path: "etc/systemd/system/**", Why: "the drill's reporter, which takes itself away"},
 	{Path: "etc/systemd/system", What: "mtime", Why: "the drill's reporter, which takes itself away"},
 }
