@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lifeboat/backup"
 	"lifeboat/drill/qemu"
 	"lifeboat/internal/run"
 	"lifeboat/manifest"
@@ -26,8 +27,8 @@ import (
 
 // Options say what is drilled and how.
 type Options struct {
-	Image    string // ISO
-	Backup   string // URL, archive file or store directory; "" is what the image names
+	Image    string // ISO, or the image of a stick
+	Backup   string // URL, archive file or store directory; "" or usb: is the one on the stick
 	Token    string // file with the token of the store
 	Disks    []int64
 	Bus      qemu.Interface // of the disks: other hardware than the host's; "" is virtio
@@ -38,6 +39,9 @@ type Options struct {
 	Sink     report.Sink // events of the rescue system and of the drill
 	// Patience bounds each of the two boots.
 	Patience time.Duration
+	// Stays leaves the medium in the machine, first in the boot order, when the
+	// restored system is started.
+	Stays bool
 	// Between is called when the disks are restored and before they are booted
 	// for the first time; nil does nothing.
 	Between func(disks []string) error
@@ -59,6 +63,7 @@ type Result struct {
 	System    *System        `json:"system,omitempty"`
 	Phases    []report.Phase `json:"phases"`
 	Disks     []string       `json:"disks"`
+	Stick     string         `json:"stick,omitempty"` // copy of the stick's image that was used: it holds the journal
 	Shots     []string       `json:"screenshots"`
 	Accel     string         `json:"accel"`
 	Served    int64          `json:"served_bytes"`      // of the backup, in all boots of the rescue system
@@ -100,8 +105,11 @@ type drill struct {
 	url    string
 	server string
 	served atomic.Int64
-	last   *report.Result
-	mu     sync.Mutex
+	medium qemu.Drive
+	// onStick: the backup lies on the medium.
+	onStick bool
+	last    *report.Result
+	mu      sync.Mutex
 }
 
 // Run drills an image. An error means that the drill itself could not be
@@ -212,9 +220,12 @@ func (d *drill) recovery(ctx context.Context) error {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return err
 	}
-	c.Drives = append(c.Drives, qemu.Drive{File: d.o.Image, Interface: qemu.CDROM, Boot: 1})
+	c.Drives = append(c.Drives, d.medium)
 	c.Ports = []qemu.Port{{Name: PortEvents, File: filepath.Join(d.o.Dir, "events.jsonl")}}
 	words := "lifeboat.recover=auto lifeboat.then=reboot lifeboat.drill=1 " + d.o.Words
+	if d.onStick {
+		words += " lifeboat.backup=" + backup.USB
+	}
 	if d.url != "" {
 		words += " lifeboat.backup=" + d.url
 		c.NICs = []qemu.NIC{{Services: []qemu.GuestService{{Address: backupAt, To: d.server}}}}
@@ -310,6 +321,9 @@ func (d *drill) firstBoot(ctx context.Context) error {
 	c := d.config("restored")
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return err
+	}
+	if d.o.Stays {
+		c.Drives = append(c.Drives, d.medium)
 	}
 	c.Ports = []qemu.Port{{Name: PortReport, File: filepath.Join(d.o.Dir, "system.json")}}
 	vm, err := qemu.Start(ctx, c)

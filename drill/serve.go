@@ -22,7 +22,10 @@ import (
 // the guest's network is closed.
 func (d *drill) serveBackup(ctx context.Context) (done func(), err error) {
 	raw := d.o.Backup
-	if raw == "" {
+	if d.onStick {
+		return func() {}, nil
+	}
+	if raw == "" || backup.IsUSB(raw) {
 		return nil, report.Errorf(report.CodeUsage, "name a store, a directory or an archive with --backup", "the drill needs the backup")
 	}
 	var o backup.Object
