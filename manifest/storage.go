@@ -151,8 +151,8 @@ type PV struct {
 	DevSize   int64    `json:"dev_size"`           // bytes
 	BAStart   int64    `json:"ba_start,omitempty"` // bootloader area, bytes
 	BASize    int64    `json:"ba_size,omitempty"`
-	MDASize   int64    `json:"mda_size,omitempty"`
-	MDACopies int      `json:"mda_copies"` // metadata areas on this PV
+	MDASize   int64    `json:"mda_size,omitempty"` // of the smaller metadata area
+	MDACopies int      `json:"mda_copies"`         // metadata areas on this PV
 	Tags      []string `json:"tags,omitempty"`
 	NoAlloc   bool     `json:"no_alloc,omitempty"`
 	Missing   bool     `json:"missing,omitempty"`
@@ -170,6 +170,7 @@ type VG struct {
 	Tags       []string `json:"tags,omitempty"`
 	SystemID   string   `json:"system_id,omitempty"`
 	LockType   string   `json:"lock_type,omitempty"`
+	Alloc      string   `json:"alloc,omitempty"`  // normal, contiguous, cling, anywhere; "" was not read
 	Backup     Bytes    `json:"backup,omitempty"` // text of vgcfgbackup
 }
 
@@ -184,6 +185,7 @@ type LV struct {
 	Inactive   bool      `json:"inactive,omitempty"`
 	ReadAhead  int64     `json:"read_ahead,omitempty"` // bytes; 0 auto
 	Contiguous bool      `json:"contiguous,omitempty"`
+	Alloc      string    `json:"alloc,omitempty"` // normal, cling, anywhere; "" as the group has it, or contiguous
 }
 
 // Segment is a run of extents of an LV.
@@ -238,6 +240,8 @@ type Ext struct {
 	ClusterSize  int64    `json:"cluster_size,omitempty"`
 	ChecksumSeed string   `json:"checksum_seed,omitempty"`
 	Encoding     string   `json:"encoding,omitempty"` // casefold
+	Strict       bool     `json:"strict,omitempty"`   // casefold: names that are not of the encoding are refused
+	Quotas       []string `json:"quotas,omitempty"`   // usrquota, grpquota, prjquota that have an inode
 	Revision     string   `json:"revision,omitempty"`
 	ReservedGDT  int64    `json:"reserved_gdt,omitempty"` // blocks
 	GroupBlocks  int64    `json:"group_blocks,omitempty"` // blocks per group
@@ -277,6 +281,16 @@ type VFAT struct {
 	RootEntries int   `json:"root_entries,omitempty"`
 	Media       int   `json:"media,omitempty"`
 	Hidden      int64 `json:"hidden,omitempty"` // sectors
+	// CHS is what old firmware and systems calculate with; nil in manifests that
+	// were made before it was read, or where the boot sector holds none.
+	CHS *CHS `json:"chs,omitempty"`
+}
+
+// CHS is the geometry and drive number in the boot sector of a FAT.
+type CHS struct {
+	Heads   int `json:"heads"`
+	Sectors int `json:"sectors"` // per track
+	Drive   int `json:"drive"`   // 0x80 the first hard disk, 0 the first floppy
 }
 
 // Btrfs are the parameters of btrfs.

@@ -67,12 +67,15 @@ func (d *difference) ext(was, is *manifest.Ext) {
 	}
 	d.rows(&d.format, row{"block size", was.BlockSize, is.BlockSize, true}, row{"inode size", was.InodeSize, is.InodeSize, true},
 		row{"cluster size", was.ClusterSize, is.ClusterSize, true}, row{"revision", was.Revision, is.Revision, was.Revision == ""},
-		row{"encoding", was.Encoding, is.Encoding, false})
+		row{"encoding", was.Encoding, is.Encoding, false}, row{"strict encoding", was.Strict, is.Strict, false})
 	d.rows(&d.placing, row{"blocks", was.Blocks, is.Blocks, true}, row{"inodes", was.Inodes, is.Inodes, true}, row{"reserved blocks", was.Reserved, is.Reserved, false},
 		row{"journal", was.Journal, is.Journal, true}, row{"reserved descriptors", was.ReservedGDT, is.ReservedGDT, true}, row{"stride", was.Stride, is.Stride, false},
 		row{"stripe width", was.StripeWidth, is.StripeWidth, false}, row{"mount count", was.MaxMounts, is.MaxMounts, false},
 		row{"check interval", was.CheckSeconds, is.CheckSeconds, false}, row{"errors", was.Errors, is.Errors, false},
 		row{"hash", was.HashAlg, is.HashAlg, false})
+	if len(was.Quotas) > 0 { // manifests of earlier versions do not tell
+		d.rows(&d.placing, row{"quotas", join(was.Quotas), join(is.Quotas), false})
+	}
 }
 
 // minus are the words of a that b lacks.
@@ -109,6 +112,9 @@ func (d *difference) vfat(was, is *manifest.VFAT) {
 	d.rows(&d.format, row{"table width", was.Bits, is.Bits, true}, row{"sector size", was.SectorSize, is.SectorSize, true}, row{"tables", was.FATs, is.FATs, true})
 	d.rows(&d.placing, row{"cluster size", was.ClusterSize, is.ClusterSize, true}, row{"reserved sectors", was.Reserved, is.Reserved, true},
 		row{"root entries", was.RootEntries, is.RootEntries, true})
+	if was.CHS != nil && is.CHS != nil {
+		d.rows(&d.placing, row{"geometry", *was.CHS, *is.CHS, false})
+	}
 }
 
 func join(list []string) string {

@@ -116,6 +116,13 @@ func (e ext) extended() []string {
 	}
 	if e.has("casefold") && e.Encoding != "" {
 		x = append(x, "encoding="+e.Encoding)
+		if e.Strict {
+			x = append(x, "encoding_flags=strict")
+		}
+	}
+	// Without it mke2fs makes those of users and groups.
+	if e.has("quota") && len(e.Quotas) > 0 {
+		x = append(x, "quotatype="+strings.Join(e.Quotas, ":"))
 	}
 	return x
 }

@@ -61,6 +61,9 @@ func TestMadeAgainTheSame(t *testing.T) {
 		"old ext4":         {mke: "-t ext4 -O ^metadata_csum,^64bit,uninit_bg,^orphan_file -I 128", mib: 200},
 		"new features":     {mke: "-t ext4 -O metadata_csum_seed,orphan_file,64bit,large_dir,inline_data", mib: 300},
 		"casefold":         {mke: "-t ext4 -O casefold,encrypt,verity,stable_inodes", mib: 300},
+		"casefold, strict": {mke: "-t ext4 -O casefold -E encoding=utf8-12.1,encoding_flags=strict", mib: 300},
+		"quota of users":   {mke: "-t ext4 -O quota -E quotatype=usrquota", mib: 300},
+		"quota of two":     {mke: "-t ext4 -O quota,project -E quotatype=grpquota:prjquota", mib: 300},
 		"quota":            {mke: "-t ext4 -O quota,project", mib: 300},
 		"fast commit":      {mke: "-t ext4 -O fast_commit -J size=16", mib: 600},
 		"no journal":       {mke: "-t ext4 -O ^has_journal", mib: 100},
@@ -113,9 +116,23 @@ func TestMadeAgainTheSame(t *testing.T) {
 			if a != b {
 				t.Errorf("dumpe2fs differs:\n%s", diff(a, b))
 			}
+			if a, b := encoding(t, made), encoding(t, again); a != b {
+				t.Errorf("encoding and its flags: %x, not %x", b, a)
+			}
 			tool(t, "e2fsck", "-fn", again)
 		})
 	}
+}
+
+// encoding are the superblock's s_encoding and s_encoding_flags, which dumpe2fs
+// prints in part only.
+func encoding(t *testing.T, dev string) string {
+	t.Helper()
+	b, err := os.ReadFile(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b[1024+0x27c : 1024+0x280])
 }
 
 // diff shows lines that only one text has.

@@ -16,7 +16,7 @@ func TestMakeArgv(t *testing.T) {
 			"mke2fs -q -F -O none,64bit,casefold,dir_index,dir_nlink,ext_attr,extent,extra_isize,fast_commit,filetype,flex_bg,has_journal,huge_file,large_file," +
 				"metadata_csum,metadata_csum_seed,orphan_file,project,quota,resize_inode,sparse_super -b 1024 -I 256 -N 76912 -m 0 -G 16 -J size=8 " +
 				"-U ccc32557-dc7d-430a-9232-b9d2714d1cf9 -L 'lab el' -M '/mnt/x y' " +
-				"-E nodiscard,hash_seed=1b35403b-0de0-49ba-9eab-64baa7332284,stride=16,stripe_width=64,resize=33947648,encoding=utf8-12.1 /dev/x 307200",
+				"-E nodiscard,hash_seed=1b35403b-0de0-49ba-9eab-64baa7332284,stride=16,stripe_width=64,resize=33947648,encoding=utf8-12.1,encoding_flags=strict,quotatype=usrquota:grpquota:prjquota /dev/x 307200",
 			"tune2fs -c 20 -i 432000s -r 15360 -u 0 -g 0 -e continue " +
 				"-o ^debug,^bsdgroups,^uid16,^nobarrier,^block_validity,^discard,^nodelalloc,journal_data,user_xattr,acl -E stride=16,stripe_width=64,hash_alg=half_md4,mount_opts=nodelalloc /dev/x",
 		},
@@ -31,6 +31,9 @@ func TestMakeArgv(t *testing.T) {
 		}
 		if name == "rev0.txt" {
 			fs.UUID, fs.Ext.HashSeed = "2b6f2b19-5d3c-4a52-9d80-6a3d9b2f6a01", "1b35403b-0de0-49ba-9eab-64baa7332284"
+		}
+		if name == "all.txt" {
+			fs.Ext.Strict = true // not in dumpe2fs's output
 		}
 		f := &run.Fake{}
 		if err := Make(context.Background(), f, "/dev/x", fs); err != nil {

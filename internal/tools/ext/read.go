@@ -6,8 +6,10 @@ package ext
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,10 +35,32 @@ func Read(ctx context.Context, r run.Runner, dev string) (*manifest.FS, error) {
 		return nil, fmt.Errorf("read the ext filesystem on %s: %w", dev, err)
 	}
 	fs, err := parse(string(res.Stdout))
+	if err == nil && fs.Ext.Encoding != "" {
+		fs.Ext.Strict, err = strict(dev)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the ext filesystem on %s: %w", dev, err)
 	}
 	return fs, nil
+}
+
+// strict reads the flags of a file name encoding, which no tool prints
+// (ext4 disk layout: s_encoding_flags).
+func strict(dev string) (bool, error) {
+	f, err := os.Open(dev)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	const superblock, magic, flags = 1024, 0x38, 0x27e
+	b := make([]byte, 1024)
+	if _, err := f.ReadAt(b, superblock); err != nil {
+		return false, err
+	}
+	if binary.LittleEndian.Uint16(b[magic:]) != 0xef53 {
+		return false, ErrNone
+	}
+	return binary.LittleEndian.Uint16(b[flags:])&1 != 0, nil
 }
 
 // header is dumpe2fs's output by key. Values keep their blanks: a label may
@@ -118,6 +142,11 @@ func parse(text string) (*manifest.FS, error) {
 		ChecksumSeed: strings.TrimSpace(h.text("Checksum seed")), Encoding: strings.TrimSpace(h.text("Character encoding")),
 		JournalUUID: strings.TrimSpace(h.text("Journal UUID")), LastMounted: h.text("Last mounted on"),
 		Errors: errorsOf(h.text("Errors behavior")), InodeSize: r.num("Inode size"),
+	}
+	for _, q := range [][2]string{{"User quota inode", "usrquota"}, {"Group quota inode", "grpquota"}, {"Project quota inode", "prjquota"}} {
+		if r.num(q[0]) > 0 {
+			e.Quotas = append(e.Quotas, q[1])
+		}
 	}
 	e.Revision = strings.TrimSpace(strings.SplitN(h["Filesystem revision #"], "(", 2)[0])
 	if e.InodeSize == 0 {

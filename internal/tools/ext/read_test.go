@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 
@@ -43,11 +44,19 @@ func TestReadRecorded(t *testing.T) {
 				"has_journal", "huge_file", "large_file", "metadata_csum", "metadata_csum_seed", "orphan_file", "project", "quota", "resize_inode", "sparse_super"},
 			BlockSize: 1024, Blocks: 307200, InodeSize: 256, Inodes: 76912, Reserved: 15360, Journal: 8 << 20, HashAlg: "half_md4", Stride: 16, StripeWidth: 64,
 			MountOptions: []string{"journal_data", "user_xattr", "acl"}, MoreOptions: "nodelalloc", Errors: "continue", MaxMounts: 20, CheckSeconds: 432000, FlexBG: 16,
-			Revision: "1", ReservedGDT: 256, GroupBlocks: 8192, LastMounted: "/mnt/x y", Encoding: "utf8-12.1",
+			Revision: "1", ReservedGDT: 256, GroupBlocks: 8192, LastMounted: "/mnt/x y", Encoding: "utf8-12.1", Strict: true, Quotas: []string{"usrquota", "grpquota", "prjquota"},
 		}},
 	} {
 		r := &run.Fake{Answer: func(run.Cmd) (run.Result, error) { return run.Result{Stdout: []byte(recorded(t, name))}, nil }}
-		got, err := Read(context.Background(), r, "/dev/x")
+		// dumpe2fs does not print whether an encoding is strict: that is read
+		// from the superblock, of which this holds magic and flags.
+		b := make([]byte, 2048)
+		b[1024+0x38], b[1024+0x39], b[1024+0x27e] = 0x53, 0xef, 1
+		dev := filepath.Join(t.TempDir(), "x")
+		if err := os.WriteFile(dev, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Read(context.Background(), r, dev)
 		if err != nil {
 			t.Fatal(name, err)
 		}

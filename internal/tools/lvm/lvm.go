@@ -104,6 +104,11 @@ func (t Tool) CreatePV(ctx context.Context, dev string, pv manifest.PV, text str
 	if pv.MDACopies != 1 {
 		args = append(args, "--pvmetadatacopies", fmt.Sprint(pv.MDACopies))
 	}
+	if pv.MDACopies == 2 && pv.MDASize > 0 {
+		// The first area goes up to the extents; the second, at the end of the
+		// device, has whatever size is said.
+		args = append(args, "--metadatasize", fmt.Sprintf("%db", pv.MDASize))
+	}
 	if text == "" {
 		args = append(args, "--norestorefile")
 		if pv.PEStart > 0 {

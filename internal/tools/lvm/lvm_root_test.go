@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"lifeboat/internal/run"
+	"lifeboat/manifest"
 )
 
 func loop(t *testing.T, bytes int64) string {
@@ -44,9 +45,10 @@ func TestMakeJudgedByLVM(t *testing.T) {
 	x := Tool{Run: run.Exec{Log: t.Logf}, Devices: []string{a, b}, NoActivation: true}
 	ctx := context.Background()
 	g := group()
-	g.VG.SystemID = "another-host"
+	g.VG.SystemID, g.VG.Alloc = "another-host", "cling"
 	g.PVs[1].NoAlloc, g.PVs[1].BAStart, g.PVs[1].BASize, g.PVs[1].Tags = true, 1<<20, 1<<20, []string{"t1", "t2"}
 	g.LVs[0].ReadOnly, g.LVs[0].Contiguous, g.LVs[0].ReadAhead = true, true, 1<<20
+	g.LVs[1].Alloc = "anywhere"
 	x.SystemID = g.VG.SystemID
 	text, err := g.Text()
 	if err != nil {
@@ -92,5 +94,54 @@ func TestMakeJudgedByLVM(t *testing.T) {
 	}
 	if s, err := x.Backup(ctx, g.VG.Name); err != nil || !strings.Contains(s, `"another-host"`) {
 		t.Errorf("backup %q, %v", s, err)
+	}
+}
+
+// Physical volumes that lvm itself made with metadata areas of odd sizes and
+// numbers are made again with the same.
+func TestMetadataAreas(t *testing.T) {
+	for _, opts := range [][]string{
+		nil,
+		{"--metadatasize", "4m"},
+		{"--pvmetadatacopies", "2"},
+		{"--pvmetadatacopies", "2", "--metadatasize", "4m"},
+		{"--pvmetadatacopies", "2", "--metadatasize", "128k", "--dataalignment", "64k"},
+		{"--bootloaderareasize", "1m", "--metadatasize", "3m"},
+	} {
+		a, b := loop(t, 100<<20), loop(t, 100<<20)
+		ctx := context.Background()
+		x := Tool{Run: run.Exec{Log: t.Logf}, Devices: []string{a}, NoActivation: true}
+		if _, err := x.run(ctx, "pvcreate", append(append([]string{"--yes"}, opts...), a)...); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.run(ctx, "vgcreate", "--yes", "--alloc", "cling", "vgx", a); err != nil {
+			t.Fatal(err)
+		}
+		was, err := x.Read(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := Group{VG: was.VGs[0].VG, PVs: []manifest.PV{was.PVs[0].PV}}
+		text, err := g.Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		y := Tool{Run: run.Exec{Log: t.Logf}, Devices: []string{b}, NoActivation: true}
+		if err := y.CreatePV(ctx, b, g.PVs[0], text); err != nil {
+			t.Fatal(err)
+		}
+		if err := y.RestoreVG(ctx, "vgx", text); err != nil {
+			t.Fatal(err)
+		}
+		is, err := y.Read(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(is.PVs[0].PV, was.PVs[0].PV) || !reflect.DeepEqual(is.VGs[0].VG, was.VGs[0].VG) {
+			t.Errorf("%v:\n got %+v %+v\nwant %+v %+v", opts, is.PVs[0].PV, is.VGs[0].VG, was.PVs[0].PV, was.VGs[0].VG)
+		}
+		if s, err := y.Backup(ctx, "vgx"); err != nil || !strings.Contains(s, `allocation_policy = "cling"`) {
+			t.Errorf("vgcfgbackup: %v\n%s", err, s)
+		}
 	}
 }

@@ -51,7 +51,7 @@ type LV struct {
 
 var reportArgs = []string{
 	"--reportformat", "json", "--units", "b", "--nosuffix", "--all",
-	"--configreport", "vg", "-o", "vg_uuid,vg_name,vg_extent_size,vg_extent_count,vg_free_count,max_lv,max_pv,vg_tags,vg_systemid,vg_lock_type,vg_partial",
+	"--configreport", "vg", "-o", "vg_uuid,vg_name,vg_extent_size,vg_extent_count,vg_free_count,max_lv,max_pv,vg_tags,vg_systemid,vg_lock_type,vg_partial,vg_allocation_policy",
 	"--configreport", "pv", "-o", "pv_uuid,pv_name,pe_start,pv_pe_count,dev_size,pv_ba_start,pv_ba_size,pv_mda_size,pv_mda_count,pv_tags,pv_allocatable,pv_missing,pv_duplicate",
 	"--configreport", "lv", "-o", "lv_uuid,lv_name,lv_tags,lv_attr,lv_layout,lv_role,lv_read_ahead,lv_kernel_major,lv_kernel_minor,lv_size,lv_dm_path,pool_lv_uuid,origin_uuid,data_lv_uuid,metadata_lv_uuid,lv_parent",
 	"--configreport", "seg", "-o", "lv_uuid,segtype,stripes,stripe_size,seg_start_pe,seg_size_pe,devices",
@@ -140,7 +140,7 @@ func (n *numbers) vg(r row) VG {
 	return VG{
 		VG: manifest.VG{
 			Name: r["vg_name"], UUID: r["vg_uuid"], ExtentSize: n.of(r, "vg_extent_size"), Extents: n.of(r, "vg_extent_count"), Free: n.of(r, "vg_free_count"),
-			MaxLV: int(n.of(r, "max_lv")), MaxPV: int(n.of(r, "max_pv")), Tags: list(r["vg_tags"]), SystemID: r["vg_systemid"], LockType: r["vg_lock_type"],
+			MaxLV: int(n.of(r, "max_lv")), MaxPV: int(n.of(r, "max_pv")), Tags: list(r["vg_tags"]), SystemID: r["vg_systemid"], LockType: r["vg_lock_type"], Alloc: r["vg_allocation_policy"],
 		},
 		Partial: r["vg_partial"] != "",
 	}
@@ -170,6 +170,7 @@ func (n *numbers) lv(r row, segs []row, pvs map[string]string) (LV, error) {
 	attr := r["lv_attr"] + "----------"
 	lv.ReadOnly = attr[1] == 'r'
 	lv.Contiguous = attr[2] == 'c' || attr[2] == 'C'
+	lv.Alloc = policies[attr[2]|0x20]
 	lv.Inactive = attr[4] == '-'
 	if major := n.of(r, "lv_kernel_major"); major > 0 && !lv.Inactive {
 		lv.DevNo = fmt.Sprintf("%d:%d", major, n.of(r, "lv_kernel_minor"))
@@ -191,6 +192,10 @@ func (n *numbers) lv(r row, segs []row, pvs map[string]string) (LV, error) {
 	lv.Type = typeOf(lv.Segments)
 	return lv, nil
 }
+
+// policies are LVM's letters of allocation; one in upper case is locked for a
+// moment. Inherited is none of its own.
+var policies = map[byte]string{'n': "normal", 'l': "cling", 'a': "anywhere"}
 
 // typeOf is the type of a volume whose segments may differ: striped stands
 // above linear, anything else above both.

@@ -3,6 +3,7 @@ package lvm
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"lifeboat/manifest"
@@ -47,6 +48,9 @@ func (g Group) Text() (string, error) {
 	w.line("extent_size = %d", g.VG.ExtentSize/lvmSector)
 	w.line("max_lv = %d", g.VG.MaxLV)
 	w.line("max_pv = %d", g.VG.MaxPV)
+	if g.VG.Alloc != "" {
+		w.line("allocation_policy = %s", quote(g.VG.Alloc))
+	}
 	w.line("metadata_copies = 0")
 	w.open("physical_volumes")
 	names := map[manifest.ID]string{}
@@ -126,6 +130,8 @@ func (w *writer) lv(lv manifest.LV, pvs map[manifest.ID]string) {
 	w.tags(lv.Tags)
 	if lv.Contiguous {
 		w.line(`allocation_policy = "contiguous"`)
+	} else if lv.Alloc != "" {
+		w.line("allocation_policy = %s", quote(lv.Alloc))
 	}
 	if lv.ReadAhead > 0 {
 		w.line("read_ahead = %d", lv.ReadAhead/lvmSector)
@@ -159,6 +165,9 @@ func (g Group) check() error {
 	if vg.LockType != "" && vg.LockType != "none" {
 		return fmt.Errorf("it is shared by a lock manager (%s): %w", vg.LockType, ErrUnsupported)
 	}
+	if !policyOK(vg.Alloc) {
+		return fmt.Errorf("the allocation policy %q is not LVM's", vg.Alloc)
+	}
 	if vg.ExtentSize < lvmSector || vg.ExtentSize%lvmSector != 0 {
 		return fmt.Errorf("extents of %d bytes are impossible", vg.ExtentSize)
 	}
@@ -188,6 +197,12 @@ func (g Group) check() error {
 	return checkTags(vg.Tags)
 }
 
+// policyOK tells whether lvm takes the word: one that it does not know would
+// end the recovery at vgcfgrestore.
+func policyOK(word string) bool {
+	return slices.Contains([]string{"", "normal", "contiguous", "cling", "cling_by_tags", "anywhere", "inherit"}, word)
+}
+
 func checkTags(tags []string) error {
 	for _, t := range tags {
 		if !tagForm.MatchString(t) {
@@ -206,6 +221,9 @@ func checkLV(lv manifest.LV, extents map[manifest.ID]int64, used map[manifest.ID
 	}
 	if err := checkTags(lv.Tags); err != nil {
 		return err
+	}
+	if !policyOK(lv.Alloc) {
+		return fmt.Errorf("the allocation policy %q is not LVM's", lv.Alloc)
 	}
 	if len(lv.Segments) == 0 {
 		return fmt.Errorf("it has no segments")

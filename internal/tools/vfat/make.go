@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"lifeboat/internal/run"
@@ -43,14 +44,28 @@ func Make(ctx context.Context, r run.Runner, dev string, fs *manifest.FS, bytes 
 	if fs.Label != "" {
 		args = append(args, "-n", fs.Label)
 	}
-	args = append(args, dev)
+	target := []string{dev}
 	if bytes > 0 {
-		args = append(args, fmt.Sprint(bytes>>10))
+		target = append(target, fmt.Sprint(bytes>>10))
 	}
-	if _, err := r.Run(ctx, run.Cmd{Path: "mkfs.vfat", Args: args}); err != nil {
+	_, err := r.Run(ctx, run.Cmd{Path: "mkfs.vfat", Args: slices.Concat(args, chsArgs(v), target)})
+	var e *run.Error
+	if errors.As(err, &e) && v.CHS != nil && strings.Contains(e.Stderr, "invalid option") {
+		// dosfstools before 4.2 take the geometry of the device. Nothing that
+		// starts by UEFI reads it.
+		_, err = r.Run(ctx, run.Cmd{Path: "mkfs.vfat", Args: slices.Concat(args, target)})
+	}
+	if err != nil {
 		return fmt.Errorf("make vfat on %s: %w", dev, err)
 	}
 	return nil
+}
+
+func chsArgs(v *manifest.VFAT) []string {
+	if v.CHS == nil {
+		return nil
+	}
+	return []string{"-g", fmt.Sprintf("%d/%d", v.CHS.Heads, v.CHS.Sectors), "-D", fmt.Sprintf("0x%02x", v.CHS.Drive)}
 }
 
 // Check mends what a machine that was switched off left half-written; a

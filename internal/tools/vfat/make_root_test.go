@@ -47,6 +47,27 @@ func facts(t *testing.T, dev string) string {
 	return strings.Join(keep.FindAllString(out, -1), "\n")
 }
 
+// geometry is what fsck.vfat says of it, and the byte of the drive number,
+// which no tool prints.
+func geometry(t *testing.T, dev string) string {
+	t.Helper()
+	lines := regexp.MustCompile(`(?m)^.*(heads|hidden sectors).*$`).FindAllString(tool(t, "fsck.vfat", "-v", "-n", dev), -1)
+	b := make([]byte, 512)
+	f, err := os.Open(dev)
+	if err == nil {
+		_, err = f.ReadAt(b, 0)
+		f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	drive := b[0x24]
+	if b[0x16] == 0 && b[0x17] == 0 { // FAT32 has it further back
+		drive = b[0x40]
+	}
+	return strings.Join(append(lines, strconv.Itoa(int(drive))), "; ")
+}
+
 // FAT filesystems with odd parameters are made again: mtools and blkid say the
 // same of both, fsck.vfat finds nothing, and a file goes in and comes out.
 func TestMadeAgainTheSame(t *testing.T) {
@@ -61,7 +82,9 @@ func TestMadeAgainTheSame(t *testing.T) {
 		"FAT12":            {"-F 12 -r 224", 4, 512},
 		"4096":             {"-F 32 -S 4096 -s 1", 300, 4096},
 		"FAT16, 4096":      {"-F 16 -S 4096", 300, 4096},
-		"like Windows":     {"-a -F 32 -R 6190 -s 8 -h 2048 -n SYSTEM", 300, 512},
+		"like Windows":     {"-a -F 32 -R 6190 -s 8 -h 2048 -n SYSTEM -g 255/63", 300, 512},
+		"second disk":      {"-F 16 -g 16/63 -D 0x81", 64, 512},
+		"floppy of a BIOS": {"-F 12 -g 2/18 -D 0x00 -M 0xf0", 4, 512},
 		"one table":        {"-F 32 -f 1 -s 4", 300, 512},
 		"no label":         {"-F 32", 100, 512},
 		"label with blank": {"-F 32 -n", 100, 512},
@@ -103,6 +126,9 @@ func TestMadeAgainTheSame(t *testing.T) {
 			}
 			if n, err := Bytes(again); err != nil || n != size {
 				t.Errorf("%d bytes, not %d: %v", n, size, err)
+			}
+			if a, b := geometry(t, made), geometry(t, again); a != b {
+				t.Errorf("geometry: %s, not %s", b, a)
 			}
 			tool(t, "fsck.vfat", "-n", again)
 			file := filepath.Join(t.TempDir(), "f")

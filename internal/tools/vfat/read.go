@@ -51,6 +51,7 @@ type boot struct {
 	sector, perCluster, reserved, fats, rootEntries, media int64
 	total, hidden, fatSectors, rootCluster                 int64
 	bits                                                   int
+	chs                                                    *manifest.CHS
 	id                                                     uint32
 	label                                                  string
 }
@@ -78,7 +79,7 @@ func parse(r io.ReaderAt) (*manifest.FS, int64, error) {
 		Type: "vfat", UUID: fmt.Sprintf("%04X-%04X", v.id>>16, v.id&0xffff), Label: label,
 		VFAT: &manifest.VFAT{
 			Bits: v.bits, SectorSize: v.sector, ClusterSize: v.sector * v.perCluster, Reserved: int(v.reserved), FATs: int(v.fats),
-			RootEntries: int(v.rootEntries), Media: int(v.media), Hidden: v.hidden,
+			RootEntries: int(v.rootEntries), Media: int(v.media), Hidden: v.hidden, CHS: v.chs,
 		},
 	}, v.total * v.sector, nil
 }
@@ -102,6 +103,9 @@ func parseBoot(b []byte) (*boot, error) {
 	at := 36 // of the extended part, which FAT32 has further back
 	if v.fatSectors == 0 {
 		v.fatSectors, v.rootCluster, at = int64(le.Uint32(b[36:])), int64(le.Uint32(b[44:])), 64
+	}
+	if s, h := int(le.Uint16(b[24:])), int(le.Uint16(b[26:])); s > 0 && h > 0 {
+		v.chs = &manifest.CHS{Heads: h, Sectors: s, Drive: int(b[at])}
 	}
 	if sig := b[at+2]; sig == 0x29 || sig == 0x28 {
 		v.id = le.Uint32(b[at+3:])

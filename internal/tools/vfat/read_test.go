@@ -38,11 +38,11 @@ func TestReadRecorded(t *testing.T) {
 		size int64
 	}{
 		"fat32.gz": {manifest.FS{Type: "vfat", UUID: "1234-ABCD", Label: "EFI SYS",
-			VFAT: &manifest.VFAT{Bits: 32, SectorSize: 512, ClusterSize: 512, Reserved: 32, FATs: 2, Media: 0xf8}}, 40 << 20},
+			VFAT: &manifest.VFAT{Bits: 32, SectorSize: 512, ClusterSize: 512, Reserved: 32, FATs: 2, Media: 0xf8, CHS: &manifest.CHS{Heads: 8, Sectors: 32, Drive: 0x80}}}, 40 << 20},
 		"fat16.gz": {manifest.FS{Type: "vfat", UUID: "15C7-38A2", Label: "BOOT",
-			VFAT: &manifest.VFAT{Bits: 16, SectorSize: 512, ClusterSize: 2048, Reserved: 4, FATs: 2, RootEntries: 512, Media: 0xf8}}, 64 << 20},
+			VFAT: &manifest.VFAT{Bits: 16, SectorSize: 512, ClusterSize: 2048, Reserved: 4, FATs: 2, RootEntries: 512, Media: 0xf8, CHS: &manifest.CHS{Heads: 8, Sectors: 32, Drive: 0x80}}}, 64 << 20},
 		"fat12.gz": {manifest.FS{Type: "vfat", UUID: "15C7-2DA1",
-			VFAT: &manifest.VFAT{Bits: 12, SectorSize: 512, ClusterSize: 2048, Reserved: 4, FATs: 2, RootEntries: 512, Media: 0xf8}}, 8 << 20},
+			VFAT: &manifest.VFAT{Bits: 12, SectorSize: 512, ClusterSize: 2048, Reserved: 4, FATs: 2, RootEntries: 512, Media: 0xf8, CHS: &manifest.CHS{Heads: 2, Sectors: 32, Drive: 0x80}}}, 8 << 20},
 	} {
 		got, size, err := parse(bytes.NewReader(recorded(t, name)))
 		if err != nil {
