@@ -27,6 +27,7 @@ type web struct {
 	base   *url.URL
 	client *http.Client
 	token  string
+	tries  int // of every request; 0: webTries and webPatient
 }
 
 // Times that a request may take; a variable only for tests.
@@ -62,7 +63,7 @@ func openHTTP(u *url.URL, opt Options) (*web, error) {
 		}
 		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	return &web{base: u, client: &http.Client{Transport: t}, token: token}, nil
+	return &web{base: u, client: &http.Client{Transport: t}, token: token, tries: opt.Tries}, nil
 }
 
 // Token returns the bearer token of the options; a token file that others can
@@ -172,6 +173,9 @@ func (w *web) List(ctx context.Context, host string) ([]Item, error) {
 func (w *web) retry(ctx context.Context, f func() error) error { return w.retryN(ctx, webTries, f) }
 
 func (w *web) retryN(ctx context.Context, tries int, f func() error) error {
+	if w.tries > 0 {
+		tries = w.tries
+	}
 	pause := webBackoff
 	for try := 1; ; try++ {
 		err := f()

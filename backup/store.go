@@ -61,6 +61,9 @@ type Options struct {
 	TokenFile string // file of mode 0600 with a bearer token
 	Token     string // the token itself; wins over TokenFile
 	CAFile    string // PEM of the authority of the server's certificate
+	// Tries of every request to a server. 0 has the patience of a rescue system,
+	// whose only hope the server is; a check wants to know soon.
+	Tries int
 }
 
 var safeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$`)

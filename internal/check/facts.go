@@ -125,6 +125,10 @@ func lookMedium(ctx context.Context, m builder.Medium) MediumFact {
 	return f
 }
 
+// checkTries forgive a server that restarts just now, and answer within
+// seconds when it is down.
+const checkTries = 3
+
 // lookArchive reads index, first and last frame of the newest archive, or all
 // of it, and the manifest inside.
 func lookArchive(ctx context.Context, in Input, host *manifest.Manifest) (*ArchiveFact, error) {
@@ -135,7 +139,7 @@ func lookArchive(ctx context.Context, in Input, host *manifest.Manifest) (*Archi
 	if host == nil {
 		return nil, errors.New("this host's name is not known, so its backup cannot be looked for")
 	}
-	o, err := backup.OpenURL(ctx, b.URL, host.Host.Name, backup.Options{TokenFile: b.TokenFile, CAFile: b.CAFile})
+	o, err := backup.OpenURL(ctx, b.URL, host.Host.Name, backup.Options{TokenFile: b.TokenFile, CAFile: b.CAFile, Tries: checkTries})
 	if err != nil {
 		return nil, err
 	}
