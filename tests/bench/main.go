@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -59,12 +60,13 @@ func (b *bench) run(ctx context.Context, paths, parts []string) (err error) {
 		if do == nil {
 			return report.Errorf(report.CodeUsage, "archive or rescue", "no part %q; %s", part, usage)
 		}
-		if err := do(ctx); err != nil {
-			return fmt.Errorf("%s: %w", part, err)
+		if err = do(ctx); err != nil {
+			err = fmt.Errorf("%s: %w", part, err)
+			break // what was measured before is kept
 		}
 	}
 	file := filepath.Join(b.dir, "bench.md")
-	if err := os.WriteFile(file, []byte(b.text.String()), 0o644); err != nil {
+	if err := errors.Join(err, os.WriteFile(file, []byte(b.text.String()), 0o644)); err != nil {
 		return err
 	}
 	b.out.Print("\n%s\nThe same as a file: %s", b.text.String(), file)
