@@ -21,6 +21,15 @@ func TestDifferences(t *testing.T) {
 		"stick's entry": {func(m *Manifest) {
 			m.Boot.Entries = append(m.Boot.Entries, EFIEntry{Num: "0009", Label: "USB", PartUUID: "gone"})
 		}, ""},
+		"stick plugged in": {func(m *Manifest) {
+			m.Storage.Nodes = append(m.Storage.Nodes, Node{ID: "disk:stick", Kind: KindDisk, Disk: &Disk{Serial: "S"}},
+				Node{ID: "fs:stick", Kind: KindFS, On: []Edge{{Node: "disk:stick"}}, FS: &FS{Type: "vfat"}})
+		}, ""},
+		"stick in fstab": {func(m *Manifest) {
+			m.Storage.Nodes = append(m.Storage.Nodes, Node{ID: "disk:stick", Kind: KindDisk, Disk: &Disk{Serial: "S"}},
+				Node{ID: "fs:stick", Kind: KindFS, On: []Edge{{Node: "disk:stick"}}, FS: &FS{Type: "vfat"}})
+			m.Storage.Mounts = append(m.Storage.Mounts, Mount{Path: "/media", Node: "fs:stick", Backup: ScopeFull})
+		}, "disk S is new"},
 		"own entry": {func(m *Manifest) {
 			m.Boot.Entries = append(m.Boot.Entries, EFIEntry{Num: "0009", Label: "debian", PartUUID: m.Storage.OfKind(KindPartition)[0].Partition.UUID})
 		}, "firmware entry 0009 (debian) is new"},

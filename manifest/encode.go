@@ -126,7 +126,7 @@ type intent struct {
 }
 
 func (m *Manifest) intent() intent {
-	in := intent{m.Host, m.Storage.intent(), m.Boot, m.System, m.Network.Files, m.Dirs}
+	in := intent{m.Host, m.Storage.intent(m.ownDisks()), m.Boot, m.System, m.Network.Files, m.Dirs}
 	// How the machine was started this time is no intent, nor is what its
 	// firmware found to start from besides: sticks and network cards come and go.
 	in.System.Cmdline, in.Boot.Order, in.Boot.Entries = "", nil, nil
@@ -142,22 +142,54 @@ func (s *Storage) hasPartition(uuid string) bool {
 	return slices.ContainsFunc(s.Nodes, func(n Node) bool { return n.Partition != nil && strings.EqualFold(n.Partition.UUID, uuid) })
 }
 
-func (s Storage) intent() Storage {
-	out := Storage{Nodes: slices.Clone(s.Nodes), Mounts: slices.Clone(s.Mounts)}
-	for i := range out.Nodes {
-		n := &out.Nodes[i]
-		n.Seen = Seen{}
-		if n.VG != nil && n.VG.Backup != "" { // LVM writes the date into it
-			vg := *n.VG
-			vg.Backup, n.VG = "", &vg
+// ownDisks are the disks that a recovery would need: those under what the
+// backup holds and under what starts the host. A disk that is merely plugged
+// in is none of them.
+func (m *Manifest) ownDisks() map[ID]bool {
+	needs := append([]ID{m.Boot.RootFS, m.Boot.BootFS}, slices.Concat(m.Boot.ESPs, m.Boot.BIOSBoot, m.Boot.MBRCode)...)
+	for _, mt := range m.Storage.Mounts {
+		if mt.Backup != ScopeExclude {
+			needs = append(needs, mt.Node)
 		}
-		if n.FS != nil && n.FS.Ext != nil && n.FS.Ext.LastMounted != "" {
-			fs, ext := *n.FS, *n.FS.Ext
-			ext.LastMounted, fs.Ext, n.FS = "", &ext, &fs
+	}
+	own := map[ID]bool{}
+	for _, id := range needs {
+		for _, d := range m.Storage.Disks(id) {
+			own[d.ID] = true
 		}
+	}
+	return own
+}
+
+// intent leaves out what lies on foreign disks only, and in the rest what was
+// merely observed.
+func (s Storage) intent(own map[ID]bool) Storage {
+	out := Storage{Mounts: slices.Clone(s.Mounts)}
+	for _, n := range s.Nodes {
+		below := s.Disks(n.ID)
+		if len(below) > 0 && !slices.ContainsFunc(below, func(d *Node) bool { return own[d.ID] }) {
+			continue
+		}
+		out.Nodes = append(out.Nodes, n.intent())
 	}
 	for i := range out.Mounts {
 		out.Mounts[i].Live = false
 	}
 	return out
+}
+
+func (n Node) intent() Node {
+	n.Seen = Seen{}
+	if n.VG != nil && n.VG.Backup != "" { // LVM writes the date into it
+		vg := *n.VG
+		vg.Backup, n.VG = "", &vg
+	}
+	if n.FS != nil && n.FS.Ext != nil && n.FS.Ext.LastMounted != "" {
+		fs, ext := *n.FS, *n.FS.Ext
+		ext.LastMounted, fs.Ext, n.FS = "", &ext, &fs
+	}
+	if n.Unknown != nil { // its reason names the device as it is called today
+		n.Unknown = &Unknown{What: n.Unknown.What}
+	}
+	return n
 }

@@ -81,7 +81,10 @@ var cases = []struct {
 	}, nil, Warning},
 	{"filesystem came after the backup", func(f *Facts) { add(f.Host, "fs:srv", "/srv/d|ata\n") }, nil, Warning},
 	{"filesystem came, the image is new", func(f *Facts) { add(f.Host, "fs:srv", "/srv"); add(f.Image.Manifest, "fs:srv", "/srv") }, nil, Warning},
-	{"disk replaced", func(f *Facts) { f.Host.Storage.Nodes[0].ID = "disk:B"; f.Host.Storage.Nodes[0].Disk.Serial = "B" }, nil, Warning},
+	{"disk replaced", func(f *Facts) {
+		f.Host.Storage.Nodes[0].ID, f.Host.Storage.Nodes[0].Disk.Serial = "disk:B", "B"
+		f.Host.Storage.Nodes[1].On[0].Node = "disk:B"
+	}, nil, Warning},
 	{"settings", func(f *Facts) { f.Settings = "t" }, nil, Warning},
 	{"another image", func(f *Facts) { f.Media[0].BuildID = "b2" }, nil, Warning},
 	{"no image", func(f *Facts) { f.Image, f.Media = nil, nil }, nil, Critical},
@@ -144,8 +147,18 @@ func TestJudge(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b.String() != string(want) {
-		t.Errorf("the lines differ from %s (go test -update writes it anew):\n%s", golden, b.String())
+		t.Errorf("the lines differ from %s (go test -update writes it anew): %s", golden, firstDifference(string(want), b.String()))
 	}
+}
+
+func firstDifference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range g {
+		if i >= len(w) || w[i] != g[i] {
+			return fmt.Sprintf("line %d is\n%s", i+1, g[i])
+		}
+	}
+	return "lines are missing at the end"
 }
 
 // figure is one item of performance data, as the plugin guidelines have it:
