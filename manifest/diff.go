@@ -74,7 +74,12 @@ func (d *differ) nodes(a, b Storage) {
 		if old := a.Node(n.ID); old == nil {
 			d.add("%s is new", b.Title(n.ID))
 		} else {
-			d.values(b.Title(n.ID), *old, n)
+			was := *old
+			if !equal(was.On, n.On) {
+				d.add("%s stands on %s, not on %s", b.Title(n.ID), b.below(n), a.below(was))
+				was.On = n.On
+			}
+			d.values(b.Title(n.ID), was, n)
 		}
 	}
 	for _, n := range a.Nodes {
@@ -135,6 +140,25 @@ func (s *Storage) Title(id ID) string {
 		return "filesystem " + n.FS.Type + " " + n.FS.UUID
 	}
 	return fmt.Sprintf("%s %s", n.Kind, n.ID)
+}
+
+// below names what a node stands on, and what for when it is not simply a part.
+func (s *Storage) below(n Node) string {
+	var out []string
+	for _, e := range n.On {
+		t := s.Title(e.Node)
+		if e.Node == "" {
+			t = "a missing member"
+		}
+		if e.Role != RoleMember && e.Role != "" {
+			t += " as " + string(e.Role)
+		}
+		out = append(out, t)
+	}
+	if out == nil {
+		return "nothing"
+	}
+	return strings.Join(out, ", ")
 }
 
 // volume is the name of an LV as LVM writes it.

@@ -30,6 +30,8 @@ func TestDifferences(t *testing.T) {
 				Node{ID: "fs:stick", Kind: KindFS, On: []Edge{{Node: "disk:stick"}}, FS: &FS{Type: "vfat"}})
 			m.Storage.Mounts = append(m.Storage.Mounts, Mount{Path: "/media", Node: "fs:stick", Backup: ScopeFull})
 		}, "disk S is new"},
+		"moved": {func(m *Manifest) { m.Storage.OfKind(KindVG)[0].On = nil }, " stands on nothing, not on pv "},
+		"slot":  {func(m *Manifest) { n := 3; m.Storage.OfKind(KindVG)[0].On[0].Slot = &n }, "volume group "},
 		"own entry": {func(m *Manifest) {
 			m.Boot.Entries = append(m.Boot.Entries, EFIEntry{Num: "0009", Label: "debian", PartUUID: m.Storage.OfKind(KindPartition)[0].Partition.UUID})
 		}, "firmware entry 0009 (debian) is new"},
