@@ -25,6 +25,11 @@ func TestDifferences(t *testing.T) {
 			m.Storage.Nodes = append(m.Storage.Nodes, Node{ID: "disk:stick", Kind: KindDisk, Disk: &Disk{Serial: "S"}},
 				Node{ID: "fs:stick", Kind: KindFS, On: []Edge{{Node: "disk:stick"}}, FS: &FS{Type: "vfat"}})
 		}, ""},
+		"stick left out of the backup": {func(m *Manifest) {
+			m.Storage.Nodes = append(m.Storage.Nodes, Node{ID: "disk:stick", Kind: KindDisk, Disk: &Disk{Serial: "S"}},
+				Node{ID: "fs:stick", Kind: KindFS, On: []Edge{{Node: "disk:stick"}}, FS: &FS{Type: "vfat"}})
+			m.Storage.Mounts = append(m.Storage.Mounts, Mount{Path: "/media", Node: "fs:stick", Backup: ScopeExclude})
+		}, "mount /media is new"},
 		"stick in fstab": {func(m *Manifest) {
 			m.Storage.Nodes = append(m.Storage.Nodes, Node{ID: "disk:stick", Kind: KindDisk, Disk: &Disk{Serial: "S"}},
 				Node{ID: "fs:stick", Kind: KindFS, On: []Edge{{Node: "disk:stick"}}, FS: &FS{Type: "vfat"}})
