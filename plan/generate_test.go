@@ -199,6 +199,11 @@ func (g gen) machine(h *host) Input {
 			d.Links = []string{"by-path/p" + fmt.Sprint(i)}
 		}
 	}
+	for i := range list {
+		if d := &list[i]; !d.Blank() && g.chance(20) {
+			g.systems(h, d)
+		}
+	}
 	if g.chance(30) {
 		list = append(list, stick())
 	}
@@ -211,6 +216,18 @@ func (g gen) machine(h *host) Input {
 	in.Policy.Unattended = g.chance(80)
 	g.persons(&in)
 	return in
+}
+
+// systems puts roots onto a disk, and what could be one and is not readable.
+func (g gen) systems(h *host, d *manifest.MachineDisk) {
+	if g.chance(50) {
+		d.Marks = append(d.Marks, manifest.Mark{Device: "x1", Host: pick(g, h.m.Host.Name, "beta", ""), MachineID: pick(g, h.m.Host.MachineID, "beef", ""),
+			Newest: pick(g, "2020-01-01T00:00:00Z", "2030-01-01T00:00:00Z", "?"), Order: pick(g, "", "", auto.Order, "another")})
+	}
+	if g.chance(50) {
+		d.Unlooked = append(d.Unlooked, manifest.Unlooked{Device: "x2", Type: pick(g, "LVM2_member", "ext4", ""), UUID: pick(g, "", "U-1"),
+			Why: pick(g, manifest.UnlookedDamaged, manifest.UnlookedDamaged, manifest.UnlookedTool, manifest.UnlookedLocked, manifest.UnlookedOther)})
+	}
 }
 
 // persons adds what people and earlier runs leave: mappings, lifted

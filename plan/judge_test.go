@@ -31,6 +31,7 @@ func judge(in Input, p *Plan) []string {
 		return j.faults
 	}
 	j.targets()
+	j.living()
 	j.blanks()
 	j.layout()
 	j.extents()
@@ -120,6 +121,33 @@ func (j *judged) targets() {
 				if a.Rule == ByBlank && (ow || os) {
 					j.bad("%s is the match of %s, and a candidate for %s", d.Name, o.ID, a.Node)
 				}
+			}
+		}
+	}
+}
+
+// living: nobody watches, and still no target holds what may be a system that
+// lives: of this host or another that was used later, done by this order, or
+// not to be looked into. The one exception is damage, and a target that this
+// order had begun with.
+func (j *judged) living() {
+	if p := j.in.Policy; !p.Unattended || p.Armed || p.OwnHardware {
+		return
+	}
+	for _, a := range j.p.Assignments {
+		d := j.disk(a.Disk.Name)
+		for _, m := range d.Marks {
+			mine := m.Host == j.in.Manifest.Host.Name || m.MachineID == j.in.Manifest.Host.MachineID
+			system := m.Host != "" || m.MachineID != ""
+			old := m.Newest < "2026" && m.Newest != "?"
+			if !m.Unfinished && (m.Order == j.in.Policy.Order || system && !old && (mine || a.Rule != ByMapping)) {
+				j.bad("%s is erased by %s, and holds %+v", d.Name, a.Rule, m)
+			}
+		}
+		begun := d.Claim != nil && d.Claim.Order == j.in.Policy.Order && d.Claim.Node == a.Node
+		for _, u := range d.Unlooked {
+			if u.Why != manifest.UnlookedDamaged && !begun {
+				j.bad("%s is erased by %s, and nobody could look into %+v", d.Name, a.Rule, u)
 			}
 		}
 	}
