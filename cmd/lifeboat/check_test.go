@@ -94,6 +94,10 @@ func TestNoteAndKeep(t *testing.T) {
 	if err := a.close(bare, &wayOut{}, doc, conf, m, r); !errors.Is(err, bare) || report.ExitOf(err) != report.ExitUncovered {
 		t.Errorf("%v", err)
 	}
+	noted := made{noteErr: errors.New("disk full"), imageNoted: true}
+	if err := a.close(nil, &wayOut{}, noted, conf, m, r); err == nil || !strings.Contains(err.Error(), "disk full") {
+		t.Errorf("an image that could not be noted ends well: %v", err)
+	}
 	s, err := builder.LoadImage(a.state)
 	if err != nil || s.BuildID != "b" || s.Reason != "why" {
 		t.Fatalf("%+v, %v", s, err)
@@ -137,14 +141,14 @@ func TestNoteAndKeep(t *testing.T) {
 func TestNoteOfStick(t *testing.T) {
 	a, conf, m, _ := pack(t)
 	conf.Backup.URL = "usb:"
-	if err := a.note(made{Backup: &builder.BackupResult{Name: "/tmp/x/web1/20260101T000000Z.lba"}}, conf, m, rescueFlags{}); err != nil {
+	if err := a.noteBackup(made{Backup: &builder.BackupResult{Name: "/tmp/x/web1/20260101T000000Z.lba"}}, conf, m); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := builder.LoadBackup(a.state); err != nil || b.Name != "usb:web1/20260101T000000Z.lba" {
 		t.Errorf("%+v, %v", b, err)
 	}
 	// Nothing was made, nothing is noted.
-	if err := a.note(made{}, conf, m, rescueFlags{}); err != nil {
+	if err := errors.Join(a.noteImage(&made{}, conf, m, rescueFlags{}), a.noteBackup(made{}, conf, m)); err != nil {
 		t.Error(err)
 	}
 	if s, err := builder.LoadImage(a.state); s != nil || err != nil {

@@ -163,6 +163,9 @@ type made struct {
 	Kept    []builder.Medium      `json:"kept,omitempty"` // --if-changed: the image is still right
 	Rescue  *builder.Result       `json:"rescue,omitempty"`
 	Backup  *builder.BackupResult `json:"backup,omitempty"`
+
+	imageNoted bool
+	noteErr    error // the image is made, and could not be noted
 }
 
 func (a *app) make(ctx context.Context, r rescueFlags, rescue, files bool) (err error) {
@@ -209,6 +212,9 @@ func (a *app) make(ctx context.Context, r rescueFlags, rescue, files bool) (err 
 	if rescue {
 		if doc.Rescue, err = a.makeRescue(ctx, conf, m, r, way); err != nil {
 			return err
+		}
+		if way.disk == nil { // a stick must be unmounted first
+			doc.noteErr = a.noteImage(&doc, conf, m, r)
 		}
 	}
 	if !way.first {

@@ -80,9 +80,9 @@ func (a *app) close(err error, way *wayOut, doc made, conf *config.Config, m *ma
 	var end error
 	way.close(&end)
 	if end == nil {
-		end = a.note(doc, conf, m, r)
+		end = errors.Join(a.noteImage(&doc, conf, m, r), a.noteBackup(doc, conf, m))
 	}
-	if end == nil {
+	if end = errors.Join(end, doc.noteErr); end == nil {
 		return err
 	}
 	return errors.Join(err, end)
@@ -97,21 +97,27 @@ func (r rescueFlags) asked(conf *config.Config) builder.Asked {
 	return a
 }
 
-// note writes down what was made.
-func (a *app) note(doc made, conf *config.Config, m *manifest.Manifest, r rescueFlags) error {
-	now := time.Now().UTC().Truncate(time.Second)
-	if x := doc.Rescue; x != nil {
-		s := &builder.ImageState{Made: now, By: Version, Settings: builder.SettingsDigest(conf, r.kernel), Asked: r.asked(conf), BuildID: x.BuildID, Media: x.Media,
-			Reason: x.Order.Reason, Manifest: m}
-		if err := s.Save(a.stateDir()); err != nil {
-			return err
-		}
+// noteImage writes down what image was made, once. An image that is a file has
+// the place of the one before from the moment it is made, so it is noted then:
+// a check in the hours of the backup would find another image than the noted.
+func (a *app) noteImage(doc *made, conf *config.Config, m *manifest.Manifest, r rescueFlags) error {
+	x := doc.Rescue
+	if x == nil || doc.imageNoted {
+		return nil
 	}
+	doc.imageNoted = true
+	s := &builder.ImageState{Made: today(), By: Version, Settings: builder.SettingsDigest(conf, r.kernel), Asked: r.asked(conf), BuildID: x.BuildID,
+		Media: x.Media, Reason: x.Order.Reason, Manifest: m}
+	return s.Save(a.stateDir())
+}
+
+// noteBackup writes down what backup was made.
+func (a *app) noteBackup(doc made, conf *config.Config, m *manifest.Manifest) error {
 	x := doc.Backup
 	if x == nil {
 		return nil
 	}
-	s := &builder.BackupState{Made: now, By: Version, Method: conf.Backup.Method, Name: x.Name, UUID: x.UUID, Bytes: x.Bytes, Manifest: m}
+	s := &builder.BackupState{Made: today(), By: Version, Method: conf.Backup.Method, Name: x.Name, UUID: x.UUID, Bytes: x.Bytes, Manifest: m}
 	if backup.IsUSB(conf.Backup.URL) { // where it was mounted says nothing
 		s.Name = backup.USB + filepath.Join(filepath.Base(filepath.Dir(x.Name)), filepath.Base(x.Name))
 	}
@@ -122,3 +128,5 @@ func (a *app) note(doc made, conf *config.Config, m *manifest.Manifest, r rescue
 	}
 	return s.Save(a.stateDir())
 }
+
+func today() time.Time { return time.Now().UTC().Truncate(time.Second) }
