@@ -106,7 +106,7 @@ func (a *app) noteImage(doc *made, conf *config.Config, m *manifest.Manifest, r 
 		return nil
 	}
 	doc.imageNoted = true
-	s := &builder.ImageState{Made: today(), By: Version, Settings: builder.SettingsDigest(conf, r.kernel), Asked: r.asked(conf), BuildID: x.BuildID,
+	s := &builder.ImageState{Made: justNow(), By: Version, Settings: builder.SettingsDigest(conf, r.kernel), Asked: r.asked(conf), BuildID: x.BuildID,
 		Media: x.Media, Reason: x.Order.Reason, Manifest: m}
 	return s.Save(a.stateDir())
 }
@@ -117,7 +117,7 @@ func (a *app) noteBackup(doc made, conf *config.Config, m *manifest.Manifest) er
 	if x == nil {
 		return nil
 	}
-	s := &builder.BackupState{Made: today(), By: Version, Method: conf.Backup.Method, Name: x.Name, UUID: x.UUID, Bytes: x.Bytes, Manifest: m}
+	s := &builder.BackupState{Made: justNow(), By: Version, Method: conf.Backup.Method, Name: x.Name, UUID: x.UUID, Bytes: x.Bytes, Manifest: m}
 	if backup.IsUSB(conf.Backup.URL) { // where it was mounted says nothing
 		s.Name = backup.USB + filepath.Join(filepath.Base(filepath.Dir(x.Name)), filepath.Base(x.Name))
 	}
@@ -129,4 +129,4 @@ func (a *app) noteBackup(doc made, conf *config.Config, m *manifest.Manifest) er
 	return s.Save(a.stateDir())
 }
 
-func today() time.Time { return time.Now().UTC().Truncate(time.Second) }
+func justNow() time.Time { return time.Now().UTC().Truncate(time.Second) }
