@@ -47,6 +47,11 @@ func findStick(sys blockdev.System, path string) (*StickDisk, error) {
 		return nil, fmt.Errorf("look at the disks: %w", err)
 	}
 	d := v.ByNode(real)
+	for _, i := range v.Ignored {
+		if d == nil && filepath.Join(v.System.Dev, i.Name) == real {
+			return nil, report.Errorf(report.CodeDiskProtected, "name a USB stick or another removable disk, with its medium in", "refused to write to %s: %s", path, i.Reason)
+		}
+	}
 	if d == nil {
 		return nil, report.Errorf(report.CodeUsage, "name the stick's disk, such as /dev/sdX", "%s is no block device of this machine", path)
 	}
@@ -86,8 +91,8 @@ func judgeStick(v *blockdev.View, d *blockdev.Device) error {
 		return refuse("name a USB stick or another removable disk", "it is a %s device, not a disk", d.Kind)
 	case !d.Removable && d.Transport != "usb":
 		return refuse("name a USB stick or another removable disk", "it is not removable (%s)", orWord(d.Transport, "no transport known"))
-	case d.Bytes == 0:
-		return refuse("put a medium in", "it holds no medium")
+	case d.ReadOnly:
+		return refuse("take the write protection off", "it is read-only")
 	}
 	if d.Logical != 512 {
 		return refuse("use a stick with sectors of 512 bytes", "its sectors have %d bytes, and a BIOS starts no such stick", d.Logical)

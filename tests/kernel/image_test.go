@@ -23,7 +23,7 @@ import (
 // modules that guests can use, with all they need. The kernel asks for those
 // that no device announces.
 var modules = strings.Fields(`virtio_pci virtio_blk virtio_scsi virtio_net virtio_console virtio_rng nvme ahci sd_mod sr_mod
-	loop dm_mod dm_crypt dm_snapshot dm_thin_pool dm_cache dm_cache_smq dm_mirror dm_raid dm_integrity dm_writecache
+	xhci_pci usb_storage uas loop dm_mod dm_crypt dm_snapshot dm_thin_pool dm_cache dm_cache_smq dm_mirror dm_raid dm_integrity dm_writecache
 	raid0 raid1 raid10 raid456 ext4 xfs vfat nls_ascii nls_cp437 nls_utf8 nls_iso8859_1 btrfs isofs overlay
 	algif_skcipher algif_hash xts cbc essiv ecb sha256_generic sha512_generic aes_generic aesni_intel authenc efivarfs
 	af_packet veth 8021q bonding ipv6`)

@@ -183,3 +183,9 @@ func sumArchive(t *testing.T, i *usb.Image, host string) []byte {
 	}
 	return h.Sum(nil)
 }
+
+// fsck judges the data partition of a stick's image, and writes nothing.
+func fsck(t *testing.T, image string) string {
+	t.Helper()
+	return host(t, run.Cmd{Path: "e2fsck", Args: []string{"-fn", fmt.Sprintf("%s?offset=%d", image, usb.DataStart)}})
+}

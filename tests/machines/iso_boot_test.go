@@ -115,6 +115,12 @@ func TestISOBoots(t *testing.T) {
 // bootedRight waits for what the small system says.
 func bootedRight(t *testing.T, ctx context.Context, v *qemu.VM, f qemu.Firmware) {
 	t.Helper()
+	bootedAs(t, ctx, v, f, bootBuildID)
+}
+
+// bootedAs is bootedRight for a medium of another build.
+func bootedAs(t *testing.T, ctx context.Context, v *qemu.VM, f qemu.Firmware, build string) {
+	t.Helper()
 	m, err := v.WaitSerialMatch(ctx, regexp.MustCompile(`CMDLINE (.*)\n`))
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +133,7 @@ func bootedRight(t *testing.T, ctx context.Context, v *qemu.VM, f qemu.Firmware)
 	if m, err = v.WaitSerialMatch(ctx, regexp.MustCompile(`MEDIUM (\w+) (\S+)\n`)); err != nil {
 		t.Fatal(err)
 	}
-	if m[2] != bootBuildID {
+	if m[2] != build {
 		t.Errorf("the medium on %s says %s", m[1], m[2])
 	}
 	if m, err = v.WaitSerialMatch(ctx, regexp.MustCompile(`SUMS (\w+)\n`)); err != nil || m[1] != "RIGHT" {

@@ -16,8 +16,9 @@ import (
 )
 
 // bootUSB makes the image of a stick as bootISO makes a medium: its small
-// system looks for the stick's data partition by the build id.
-func bootUSB(t *testing.T, host, build string) string {
+// system looks for the stick's data partition by the build id, and reads all
+// of this host on it. The backup is any file; room is left free.
+func bootUSB(t *testing.T, host, build, arch string, room int64) string {
 	t.Helper()
 	kernel, version := hostKernel(t)
 	initrd := miniInitrd(t, `
@@ -30,13 +31,13 @@ for i in $(seq 100); do
   sleep 0.2
 done
 say "MEDIUM $d $(cat /mnt/lifeboat/id-`+build+`)"
+say "ARCHIVE $(cat /mnt/`+host+`/*.lba | sha256sum | cut -c1-64)"
 cd /mnt/lifeboat/hosts/`+host+`/`+build+` && sha256sum -s -c sha256sums && say "SUMS RIGHT" || say "SUMS WRONG"
 `, "ext4", "crc32c_generic", "crc32c_intel", "sd_mod", "ahci", "xhci_pci", "usb_storage", "virtio_pci", "virtio_blk")
-	arch := filepath.Join(t.TempDir(), "arch")
-	write(t, arch, bytes.Repeat([]byte("backup "), 100_000), 0o600)
 	path := filepath.Join(t.TempDir(), host+".usb.img")
 	res, err := usb.Write(t.Context(), path, usb.Spec{
 		Kernel: kernel, Initrd: []string{initrd}, Manifest: []byte("{}\n"), OS: "debian",
+		Room:     room,
 		Archives: []usb.Archive{{Name: host + "/20261125T030000Z.lba", Path: arch}},
 		Menu: loaders.Menu{BuildID: build, Host: host, Kernel: version, Timeout: -1,
 			Built: time.Date(2026, 11, 25, 3, 0, 0, 0, time.UTC), Consoles: []string{"ttyS0,115200"}},
@@ -51,10 +52,18 @@ cd /mnt/lifeboat/hosts/`+host+`/`+build+` && sha256sum -s -c sha256sums && say "
 	return path
 }
 
+// anyBackup is a file that takes the place of a backup.
+func anyBackup(t *testing.T) string {
+	t.Helper()
+	arch := filepath.Join(t.TempDir(), "arch")
+	write(t, arch, bytes.Repeat([]byte("backup "), 100_000), 0o600)
+	return arch
+}
+
 // TestUSBBoots: the stick's menu and its rescue system, in every firmware, as
 // a stick and as other disks.
 func TestUSBBoots(t *testing.T) {
-	image := bootUSB(t, "web01.example.com", bootBuildID)
+	image := bootUSB(t, "web01.example.com", bootBuildID, anyBackup(t), 0)
 	for _, c := range []struct {
 		name     string
 		firmware qemu.Firmware
@@ -106,7 +115,7 @@ func TestUSBBoots(t *testing.T) {
 // TestUSBLocalDisk: the first entry of a stick starts the machine's own disk,
 // and never the stick again.
 func TestUSBLocalDisk(t *testing.T) {
-	image := bootUSB(t, "web01.example.com", bootBuildID)
+	image := bootUSB(t, "web01.example.com", bootBuildID, anyBackup(t), 0)
 	for _, c := range []struct {
 		name     string
 		firmware qemu.Firmware
