@@ -276,7 +276,7 @@ func (s *StickDisk) Format(ctx context.Context, r run.Runner, img *usb.Image) (*
 		}
 	}
 	part := nodes[usb.DataPart]
-	args := append(usb.MkfsArgs(img.Mark.ID), "-E", "nodiscard", part)
+	args := append(usb.MkfsArgs(img.Mark.ID), "-i", "262144", "-E", "nodiscard", part) // large files: fewer inodes
 	if _, err := r.Run(ctx, run.Cmd{Path: "mke2fs", Args: args, Env: run.HostEnv}); err != nil {
 		return nil, fmt.Errorf("make the data filesystem on %s: %w", part, err)
 	}

@@ -27,6 +27,7 @@ type session struct {
 	attended bool
 	own      bool // nobody asked for it: the order of this boot
 	looking  bool // only the backup's date and manifest are wanted
+	keep     bool // a look that may end in writing: its journal is kept on the stick
 	dry      bool // shows the plan only: what a failed try left mounted stays
 	began    time.Time
 	phases   []report.Phase

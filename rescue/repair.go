@@ -59,6 +59,7 @@ func (w *Worker) repair(ctx context.Context, r Request) (res *report.Result) {
 		}
 		s.finish(res, err)
 	}()
+	s.keep = true
 	t, err := s.lookOnly(ctx)
 	if err != nil {
 		return res

@@ -53,7 +53,7 @@ func (s *session) findStick(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.stick != nil && !s.dry && !s.looking {
+	if s.stick != nil && !s.dry && (s.keep || !s.looking) {
 		s.beginStick()
 	}
 	return nil

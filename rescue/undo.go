@@ -286,7 +286,7 @@ func (w *Worker) undo(ctx context.Context, r Request) (res *report.Result) {
 	if err = w.settle(ctx); err != nil {
 		return res
 	}
-	s.looking = true
+	s.looking, s.keep = true, true
 	if err2 := s.findStick(ctx); err2 != nil {
 		w.J.Note("%v", err2)
 	}

@@ -115,6 +115,11 @@ func (a *app) writeStick(ctx context.Context, dev string, w stickFlags) error {
 		return err
 	}
 	defer d.Close()
+	for _, i := range imgs {
+		if i.On(d.Path) {
+			return report.Errorf(report.CodeUsage, "name another image or another stick", "%s is the stick that is to be written", i.Name())
+		}
+	}
 	if w.fresh {
 		d.Close()
 		d.Found = nil

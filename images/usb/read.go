@@ -12,6 +12,7 @@ import (
 	"path"
 	"sort"
 	"strings"
+	"syscall"
 
 	"lifeboat/internal/disklabel"
 	"lifeboat/internal/loaders"
@@ -133,6 +134,24 @@ func (i *Image) Manifest(h Host) ([]byte, error) {
 
 // Close closes the file.
 func (i *Image) Close() error { return i.f.Close() }
+
+// Name is how it was opened.
+func (i *Image) Name() string { return i.f.Name() }
+
+// On tells whether it is this device.
+func (i *Image) On(device string) bool {
+	a, err := i.f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(device)
+	if err != nil {
+		return false
+	}
+	x, xok := a.Sys().(*syscall.Stat_t)
+	y, yok := b.Sys().(*syscall.Stat_t)
+	return xok && yok && a.Mode()&os.ModeDevice != 0 && b.Mode()&os.ModeDevice != 0 && x.Rdev == y.Rdev
+}
 
 // Hosts are the newest rescue systems, one of each host, by name.
 func (i *Image) Hosts() []Host { return i.hosts }

@@ -289,6 +289,22 @@ func TestVerifyFinds(t *testing.T) {
 	}
 }
 
+// TestLargerStick: an image that was copied to a larger stick by dd.
+func TestLargerStick(t *testing.T) {
+	p, r := mustWrite(t, spec(t, "web01", 25))
+	if err := os.Truncate(p, r.Bytes+512<<20); err != nil {
+		t.Fatal(err)
+	}
+	img, err := Open(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	if err := img.Verify(t.Context()); err != nil || len(img.Hosts()) != 1 {
+		t.Errorf("%v, %v", img.Hosts(), err)
+	}
+}
+
 func TestWriteRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*Spec)
