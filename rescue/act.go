@@ -290,6 +290,9 @@ func (a *actor) leave() {
 // look probes the machine afresh.
 func (s *session) look(ctx context.Context) error {
 	opt := probe.Options{Run: s.w.Exec, Rescue: true, OpenedMounts: []string{s.w.Target}}
+	if s.medium == nil {
+		s.medium = s.w.findMedium(ctx, 0) // one that came late
+	}
 	opt.Medium = s.ownMedia()
 	if b := localBackup(s.object); b != "" {
 		opt.Backup = []string{b}

@@ -322,7 +322,7 @@ func (t *Tree) copyAll(ctx context.Context, c *Content, todo []source, progress 
 	if err := t.fs.RemoveAll(fresh); err != nil {
 		return err
 	}
-	build := false
+	build, sums := false, map[string][sha256.Size]byte{}
 	for _, f := range todo {
 		at := f.name
 		if rest, ok := strings.CutPrefix(f.name, dir+"/"); ok {
@@ -332,14 +332,16 @@ func (t *Tree) copyAll(ctx context.Context, c *Content, todo []source, progress 
 			return err
 		}
 		base := done
-		if err := t.copyFile(ctx, f, at, func(n int64) {
+		sum, err := t.copyFile(ctx, f, at, func(n int64) {
 			done = base + n
 			if progress != nil {
 				progress(done, total)
 			}
-		}); err != nil {
+		})
+		if err != nil {
 			return err
 		}
+		sums[f.name] = sum
 	}
 	if build {
 		// A build of that name is there only when it is damaged.
@@ -353,22 +355,55 @@ func (t *Tree) copyAll(ctx context.Context, c *Content, todo []source, progress 
 	if err := t.fs.WriteFile(loaders.IDFile(c.Menu.BuildID), []byte(c.Menu.BuildID+"\n"), 0o600); err != nil {
 		return err
 	}
-	return t.durable()
-}
-
-func (t *Tree) copyFile(ctx context.Context, f source, at string, progress func(int64)) error {
-	r, err := f.reader()
-	if err != nil {
+	if err := t.durable(); err != nil {
 		return err
 	}
+	return t.readBack(ctx, sums)
+}
+
+// readBack reads what was written, from the stick itself now that it was
+// unmounted: some have less room than they say, and forget without an error.
+// What is wrong is taken away, so that it is not believed later.
+func (t *Tree) readBack(ctx context.Context, sums map[string][sha256.Size]byte) error {
+	for name, want := range sums {
+		h := sha256.New()
+		f, err := t.fs.Open(name)
+		if err == nil {
+			_, err = copyCtx(ctx, h, f)
+			f.Close()
+		}
+		if err == nil && [sha256.Size]byte(h.Sum(nil)) != want {
+			err = errors.New("it is not what was written")
+		}
+		if err == nil {
+			continue
+		}
+		if ctx.Err() == nil {
+			err = report.Errorf(report.CodeFailed, "use another stick: this one loses data", "read %s back: %w", name, err)
+		}
+		if strings.HasPrefix(name, hostsPath+"/") {
+			name = path.Dir(name) // a build without one of its files is none
+		}
+		return errors.Join(err, t.fs.RemoveAll(name))
+	}
+	return nil
+}
+
+func (t *Tree) copyFile(ctx context.Context, f source, at string, progress func(int64)) (sum [sha256.Size]byte, err error) {
+	r, err := f.reader()
+	if err != nil {
+		return sum, err
+	}
 	defer r.Close()
-	return t.fs.Write(at, 0o600, func(w io.Writer) error {
-		n, err := copyCtx(ctx, &counted{w: w, tell: progress}, r)
+	h := sha256.New()
+	err = t.fs.Write(at, 0o600, func(w io.Writer) error {
+		n, err := copyCtx(ctx, io.MultiWriter(&counted{w: w, tell: progress}, h), r)
 		if err == nil && n != f.size {
 			err = fmt.Errorf("%s changed from %d to %d bytes while it was copied; try again", f.name, f.size, n)
 		}
 		return err
 	})
+	return [sha256.Size]byte(h.Sum(nil)), err
 }
 
 // counted tells how many bytes went through.

@@ -170,6 +170,47 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestLyingStick: what comes back from the stick is compared with what went
+// there, before the menu leads to it.
+func TestLyingStick(t *testing.T) {
+	for _, victim := range []string{hostsPath + "/web01/web01-0025/initrd.img", "/web01/20261125T030405Z.lba"} {
+		var tree *Tree
+		var dir string
+		damage := false
+		tree, dir = newTree(t, func() error {
+			if damage {
+				damage = false
+				f, err := os.OpenFile(filepath.Join(dir, victim), os.O_WRONLY, 0)
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				_, err = f.WriteAt([]byte("gone"), 4096)
+				return err
+			}
+			return nil
+		})
+		mustAdd(t, tree, content(t, "web01", 20))
+		damage = true
+		_, err := tree.Add(t.Context(), content(t, "web01", 25), nil)
+		if err == nil || !strings.Contains(err.Error(), "use another stick") && !strings.Contains(err.Error(), "not what was written") {
+			t.Errorf("%s: %v", victim, err)
+		}
+		if have := bootable(t, dir); !slices.Equal(have, []string{"web01 web01-0020"}) {
+			t.Errorf("%s: the menu offers %v", victim, have)
+		}
+		if strings.HasPrefix(victim, hostsPath) {
+			if have := names(tree.Hosts()); !slices.Equal(have, []string{"web01 web01-0020"}) {
+				t.Errorf("%s: the next menu would offer %v", victim, have)
+			}
+		}
+		mustAdd(t, tree, content(t, "web01", 25))
+		if have := bootable(t, dir); !slices.Equal(have, []string{"web01 web01-0025"}) {
+			t.Errorf("%s: the menu offers %v", victim, have)
+		}
+	}
+}
+
 // TestFromImage: an image's host goes onto a stick as it is.
 func TestFromImage(t *testing.T) {
 	s := spec(t, "web01", 25)
