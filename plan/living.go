@@ -149,6 +149,9 @@ func identity(n *manifest.Node) string {
 		return n.LUKS.UUID
 	case n.MD != nil:
 		return n.MD.UUID
+	case n.Unknown != nil: // "zfs_member:123": its loss may have been accepted
+		_, id, _ := strings.Cut(string(n.ID), ":")
+		return id
 	}
 	return ""
 }

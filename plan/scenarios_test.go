@@ -42,6 +42,17 @@ func closed(typ, uuid, why, text string) manifest.MachineDisk {
 	})
 }
 
+// besideZFS has a pool on the system's own disk, whose loss is accepted.
+func besideZFS() *host {
+	h := uefiHost()
+	t := h.m.Storage.OfKind(manifest.KindTable)[0].ID
+	u := h.node(manifest.Node{ID: "zfs_member:77", Kind: manifest.KindUnknown, On: on(h.part(t, 4, 17*gib, gib, manifest.TypeLinux)), Bytes: gib,
+		Unknown: &manifest.Unknown{What: "zfs_member", Reason: "ZFS cannot be rebuilt by this version"}})
+	h.mount("/tank", u, "zfs", manifest.ScopeFull)
+	h.m.Uncovered = []manifest.Uncovered{{Path: "/tank", Node: u, Reason: "x", Accepted: true}}
+	return h
+}
+
 func fsAt(in *Input, path string) string {
 	for _, m := range in.Manifest.Storage.Mounts {
 		if string(m.Path) == path {
@@ -227,6 +238,9 @@ var scenarios = []scenario{
 	{name: "unlooked-known-data", host: biosHost, disks: disks(closed("xfs", "", manifest.UnlookedDriver, "")), change: func(in *Input) {
 		in.Machine.Disks[0].Unlooked[0].UUID = strings.ToLower(fsAt(in, "/srv/data"))
 	}, match: map[string]string{"OLD-1": "sda"}, rule: BySerial},
+	{name: "unlooked-accepted", host: besideZFS, disks: disks(with(closed("zfs_member", "77", manifest.UnlookedDriver, ""), func(d *manifest.MachineDisk) {
+		d.Disk.Serial, d.Disk.Bytes, d.Disk.Transport = "NV-1", 20*gib, "nvme"
+	})), match: map[string]string{"NV-1": "sda"}, rule: BySerial},
 	{name: "unlooked-known-root", host: biosHost, disks: disks(closed("ext4", "", manifest.UnlookedDriver, "")), change: func(in *Input) {
 		in.Machine.Disks[0].Unlooked[0].UUID = fsAt(in, "/")
 	}, refuse: []string{report.CodeUnlooked}},
