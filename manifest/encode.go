@@ -180,9 +180,9 @@ func (s Storage) intent(own map[ID]bool) Storage {
 
 func (n Node) intent() Node {
 	n.Seen = Seen{}
-	if n.VG != nil && n.VG.Backup != "" { // LVM writes the date into it
+	if n.VG != nil { // LVM writes the date into its text; what is free follows from the volumes
 		vg := *n.VG
-		vg.Backup, n.VG = "", &vg
+		vg.Backup, vg.Free, n.VG = "", 0, &vg
 	}
 	if n.FS != nil && n.FS.Ext != nil && n.FS.Ext.LastMounted != "" {
 		fs, ext := *n.FS, *n.FS.Ext

@@ -20,6 +20,7 @@ import (
 func TestCheck(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 14*time.Minute)
 	defer cancel()
+	proven(t, "check, checklayout and the systemd units on a server that changes")
 	phase := phases(t)
 	store := t.TempDir()
 	vm := checkedServer(ctx, t, store)
