@@ -44,6 +44,7 @@ type Mend struct {
 	ESPs      []manifest.ID          `json:"esps,omitempty"`      // EFI system partitions without boot programs
 	NVRAM     []manifest.ID          `json:"nvram,omitempty"`     // EFI system partitions to enter into the firmware
 	Initramfs []string               `json:"initramfs,omitempty"` // kernel versions
+	Modules   bool                   `json:"modules,omitempty"`   // GRUB's modules in the installed system are not whole
 	Config    bool                   `json:"config,omitempty"`
 	Fstab     bool                   `json:"fstab,omitempty"`
 	Renames   []Rename               `json:"renames,omitempty"` // filesystems that lie in their places under other ids
@@ -180,7 +181,7 @@ func (r *repairer) writes(node manifest.ID) bool {
 	b, m := &r.k.m.Boot, &r.mend
 	initramfs := len(m.Initramfs) > 0
 	switch {
-	case node == b.BootFS && (len(m.Sectors)+len(m.ESPs) > 0 || m.Config || initramfs):
+	case node == b.BootFS && (m.Modules || m.Config || initramfs):
 		return true
 	case node == b.RootFS && (m.Fstab || initramfs || len(m.Renames) > 0):
 		return true

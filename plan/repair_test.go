@@ -74,7 +74,7 @@ func TestRepairBoot(t *testing.T) {
 	h := biosHost()
 	p := repairOf(h, "bios", func(m *Mend, _ *manifest.Machine) { m.Sectors = h.m.Boot.MBRCode })
 	for _, s := range p.Steps {
-		if s.Verb == VerbMount && s.Node != h.m.Boot.BootFS {
+		if s.Verb == VerbMount {
 			t.Errorf("%s is mounted for writing", s.Arg)
 		}
 		if slices.Contains([]Verb{VerbWipe, VerbTable, VerbMkfs, VerbMkswap, VerbPV, VerbVG, VerbLV, VerbRestore}, s.Verb) {
@@ -92,13 +92,20 @@ func TestRepairBoot(t *testing.T) {
 	}
 }
 
+// TestRepairModules: where files below /boot are missing, it is written to.
+func TestRepairModules(t *testing.T) {
+	h := biosHost()
+	p := repairOf(h, "bios", func(m *Mend, _ *manifest.Machine) { m.Sectors, m.Modules = h.m.Boot.MBRCode, true })
+	expectSteps(t, p, "open", "activate ro", "mount-ro /", "mount /boot", "grub i386-pc", "boot-check", "report", "unmount")
+}
+
 func TestRepairESP(t *testing.T) {
 	h := uefiHost()
 	esp := h.m.Boot.ESPs[0]
 	p := repairOf(h, "uefi", func(m *Mend, _ *manifest.Machine) {
 		m.ESPs, m.MakeESPs, m.NVRAM = h.m.Boot.ESPs, h.m.Boot.ESPs, h.m.Boot.ESPs
 	})
-	expectSteps(t, p, "open", "mkfs", "mount /", "mount /boot/efi", "grub-efi x86_64-efi", "nvram", "boot-check", "report", "unmount")
+	expectSteps(t, p, "open", "mkfs", "mount-ro /", "mount /boot/efi", "grub-efi x86_64-efi", "nvram", "boot-check", "report", "unmount")
 	for _, s := range p.Steps {
 		if s.Verb == VerbMkfs && (s.Node != esp || !slices.Equal(s.Erases, []manifest.ID{esp})) {
 			t.Errorf("%+v", s)

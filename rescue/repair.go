@@ -101,7 +101,7 @@ func (s *session) planRepair(t *Triage) error {
 	s.manifest = &m
 	v := &t.Verdict.Repair
 	mend := plan.Mend{Disks: t.Facts.Disks(), Tables: v.Tables, MakeESPs: v.MakeESPs, Sectors: v.Sectors, ESPs: v.ESPs, NVRAM: v.NVRAM,
-		Initramfs: v.Initramfs, Config: v.Config, Fstab: v.Fstab}
+		Initramfs: v.Initramfs, Modules: v.Modules, Config: v.Config, Fstab: v.Fstab}
 	for _, x := range v.Renamed {
 		kind := "fs-uuid"
 		if n := m.Storage.Node(x.ID); n != nil && n.Swap != nil {
@@ -219,10 +219,18 @@ func writable(p *plan.Plan, name string) bool {
 // enterTarget makes the installed system a place to run programs in. What is
 // mounted read-only stays so.
 func (s *session) enterTarget() (*chroot.Root, error) {
-	if s.plan.Kind == plan.KindRepair && !writable(s.plan, "/") {
-		return chroot.EnterReadOnly(s.w.Target, s.w.Exec)
+	var o chroot.Options
+	if s.plan.Kind == plan.KindRepair {
+		o.Scratch = !writable(s.plan, "/")
+		if g := s.manifest.Boot.GRUB; g != nil && !writable(s.plan, string(g.Dir)) {
+			// grub-install copies its modules into the installed system, where
+			// they are whole already.
+			for _, d := range append([]string{"fonts", "locale"}, g.Platforms...) {
+				o.Cover = append(o.Cover, path.Join(string(g.Dir), d))
+			}
+		}
 	}
-	return chroot.Enter(s.w.Target, s.w.Exec)
+	return chroot.EnterWith(s.w.Target, s.w.Exec, o)
 }
 
 // repairReport leaves log and plan in the repaired system, if a place for them

@@ -41,11 +41,17 @@ type bind struct {
 
 // Enter mounts what programs need below path. Tools of some systems wait for
 // ever without /run, and temporary folders may lie on a noexec filesystem.
-func Enter(path string, r run.Runner) (*Root, error) { return enter(path, r, false) }
+func Enter(path string, r run.Runner) (*Root, error) { return EnterWith(path, r, Options{}) }
 
-// EnterReadOnly is Enter for a system whose own filesystems may be mounted
-// read-only: temporary files of programs go to memory.
-func EnterReadOnly(path string, r run.Runner) (*Root, error) { return enter(path, r, true) }
+// Options of EnterWith.
+type Options struct {
+	// Scratch: the system's own filesystems may be mounted read-only, and
+	// temporary files of programs go to memory.
+	Scratch bool
+	// Cover are folders that are covered by empty ones in memory: what programs
+	// write there does not reach the disk. Those that do not exist are left out.
+	Cover []string
+}
 
 // At opens a system without making anything below it: for work on its files,
 // and for programs that need no devices.
@@ -57,7 +63,8 @@ func At(path string, r run.Runner) (*Root, error) {
 	return &Root{Path: path, FS: fs, run: r}, nil
 }
 
-func enter(path string, r run.Runner, scratch bool) (*Root, error) {
+// EnterWith is Enter for a system that is not to be written in every place.
+func EnterWith(path string, r run.Runner, o Options) (*Root, error) {
 	fs, err := sysroot.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the restored system: %w", err)
@@ -70,7 +77,12 @@ func enter(path string, r run.Runner, scratch bool) (*Root, error) {
 		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755", true},
 		{"efivarfs", "/sys/firmware/efi/efivars", "efivarfs", 0, "", false},
 	}
-	if scratch {
+	for _, d := range o.Cover {
+		if st, err := fs.Stat(d); err == nil && st.IsDir() {
+			binds = append(binds, bind{"tmpfs", d, "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755", true})
+		}
+	}
+	if o.Scratch {
 		for _, d := range []string{"/tmp", "/var/tmp"} {
 			// One that is missing is no fault: programs then use another.
 			binds = append(binds, bind{"tmpfs", d, "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777", false})
@@ -83,7 +95,7 @@ func enter(path string, r run.Runner, scratch bool) (*Root, error) {
 		}
 	}
 	for _, d := range []string{"/run/lock", "/run/lock/lvm", "/run/lvm", "/tmp", "/var/tmp"} {
-		if scratch && strings.HasSuffix(d, "tmp") {
+		if o.Scratch && strings.HasSuffix(d, "tmp") {
 			continue
 		}
 		mode := uint32(0o755)

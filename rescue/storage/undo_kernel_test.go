@@ -264,7 +264,7 @@ func TestRepairOpens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mend := plan.Mend{Disks: map[manifest.ID]string{}, ESPs: m.Boot.ESPs, MakeESPs: m.Boot.ESPs}
+	mend := plan.Mend{Disks: map[manifest.ID]string{}, ESPs: m.Boot.ESPs, MakeESPs: m.Boot.ESPs, Modules: true}
 	for _, x := range m.Storage.OfKind(manifest.KindDisk) {
 		for _, y := range mach.Disks {
 			if y.Disk.Serial == x.Disk.Serial {

@@ -31,6 +31,7 @@ func (s *scene) boot() {
 	if s.tree == nil {
 		return
 	}
+	s.modules()
 	s.kernels()
 	s.fstab()
 	s.full()
@@ -301,6 +302,33 @@ func (s *scene) nvram() {
 					n.Gone, n.Entry = false, e.Label
 				}
 			}
+		}
+	}
+}
+
+// modules compares GRUB's modules below /boot with those of its package, of
+// the platform that the host starts by: what is missing or empty was lost.
+// Other sizes are another version's.
+func (s *scene) modules() {
+	g := s.m.Boot.GRUB
+	if g == nil || s.m.Boot.Firmware != manifest.FirmwareBIOS {
+		return // a signed GRUB brings its own
+	}
+	const platform = "i386-pc"
+	at := path.Join(string(g.Dir), platform)
+	have := map[string]int64{}
+	entries, err := s.tree.ReadDir(at)
+	if err != nil {
+		s.facts.Boot.Modules = at + " is not there"
+		return
+	}
+	for _, e := range entries {
+		have[e.Name()] = e.Raw.Size
+	}
+	for _, name := range []string{"normal.mod", "linux.mod", "ext2.mod", "part_gpt.mod", "part_msdos.mod"} {
+		if have[name] == 0 {
+			s.facts.Boot.Modules = path.Join(at, name) + " is missing or empty"
+			return
 		}
 	}
 }

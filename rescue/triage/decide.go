@@ -54,6 +54,7 @@ type Repair struct {
 	MakeESPs  []manifest.ID `json:"make_esps,omitempty"`
 	Tables    []manifest.ID `json:"tables,omitempty"`
 	Initramfs []string      `json:"initramfs,omitempty"` // kernel versions
+	Modules   bool          `json:"modules,omitempty"`   // GRUB's modules
 	Config    bool          `json:"config,omitempty"`    // GRUB's configuration
 	Fstab     bool          `json:"fstab,omitempty"`
 	NVRAM     []manifest.ID `json:"nvram,omitempty"` // ESPs to enter into the firmware
@@ -69,7 +70,7 @@ type Renamed struct {
 
 // Empty tells whether there is nothing to mend.
 func (r Repair) Empty() bool {
-	return len(r.Sectors)+len(r.ESPs)+len(r.MakeESPs)+len(r.Tables)+len(r.Initramfs)+len(r.NVRAM)+len(r.Renamed) == 0 && !r.Config && !r.Fstab
+	return len(r.Sectors)+len(r.ESPs)+len(r.MakeESPs)+len(r.Tables)+len(r.Initramfs)+len(r.NVRAM)+len(r.Renamed) == 0 && !r.Config && !r.Fstab && !r.Modules
 }
 
 // judge collects evidence and repairs.

@@ -122,6 +122,8 @@ type Boot struct {
 	Sectors []Sector `json:"sectors,omitempty"`
 	ESPs    []ESP    `json:"esps,omitempty"`
 	Kernels []Kernel `json:"kernels,omitempty"`
+	// Modules is what is wrong with GRUB's modules below /boot, "" for nothing.
+	Modules string `json:"modules,omitempty"`
 	// Config is what is wrong with GRUB's configuration, "" for nothing.
 	Config     string  `json:"config,omitempty"`
 	ConfigPath string  `json:"config_path,omitempty"`

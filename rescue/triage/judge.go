@@ -27,6 +27,7 @@ func (j *judge) boot() {
 	}
 	j.sectors()
 	j.esps()
+	j.modules()
 	j.kernels()
 	if b.Config != "" {
 		j.mend("GRUB's configuration %s: %s", b.ConfigPath, b.Config)
@@ -69,6 +70,29 @@ func (j *judge) esps() {
 		default:
 			j.mend("%s: %s", e.Name, orText(e.Detail, "its boot programs are gone"))
 			j.v.Repair.ESPs = append(j.v.Repair.ESPs, e.ID)
+		}
+	}
+}
+
+// modules: grub-install brings them back with all that it installs.
+func (j *judge) modules() {
+	b, r := &j.f.Boot, &j.v.Repair
+	if b.Modules == "" {
+		return
+	}
+	j.mend("GRUB's modules: %s", b.Modules)
+	r.Modules = true
+	if len(r.Sectors)+len(r.ESPs) > 0 {
+		return
+	}
+	for _, s := range b.Sectors {
+		if s.State == Same {
+			r.Sectors = append(r.Sectors, s.Disk)
+		}
+	}
+	for _, e := range b.ESPs {
+		if e.State == Same {
+			r.ESPs = append(r.ESPs, e.ID)
 		}
 	}
 }

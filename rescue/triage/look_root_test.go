@@ -172,7 +172,8 @@ func (b *bench) fill() {
 		b.t.Fatal(err)
 	}
 	b.inside(`
-mkdir -p etc/lifeboat usr/sbin sbin lib/modules usr/lib/systemd boot/grub
+mkdir -p etc/lifeboat usr/sbin sbin lib/modules usr/lib/systemd boot/grub/i386-pc
+for x in normal linux ext2 part_gpt part_msdos; do echo x >boot/grub/i386-pc/$x.mod; done
 printf 'ID=debian\nPRETTY_NAME="Debian of a test"\n' >etc/os-release; echo 0123 >etc/machine-id; echo alpha >etc/hostname
 touch usr/lib/systemd/systemd; ln -s ../usr/lib/systemd/systemd sbin/init
 for x in grub-install grub-mkconfig update-initramfs; do touch usr/sbin/$x; done
@@ -291,6 +292,7 @@ func TestLook(t *testing.T) {
 		{"no initramfs", "mv boot/initrd.img-6.1 srv/keep", "mv srv/keep boot/initrd.img-6.1", Intact, []string{"it is not there"}},
 		{"truncated kernel", "cp boot/vmlinuz-6.1 srv/keep; truncate -s 9000 boot/vmlinuz-6.1", "mv srv/keep boot/vmlinuz-6.1", Readable, []string{"it is cut short (9000 of 102400 bytes)", "save them first"}},
 		{"empty grub.cfg", "mv boot/grub/grub.cfg srv/keep; touch boot/grub/grub.cfg", "mv srv/keep boot/grub/grub.cfg", Intact, []string{"boot menu broken"}},
+		{"a module gone", "rm boot/grub/i386-pc/normal.mod", "echo x >boot/grub/i386-pc/normal.mod", Intact, []string{"normal.mod is missing", "boot loader gone"}},
 		{"fstab of another disk", "cp etc/fstab srv/keep; sed -i s/0000a3/0000ff/ etc/fstab", "mv srv/keep etc/fstab", Intact, []string{"for /srv/da ta, which is not on this machine; it is UUID=" + dataUUID}},
 		{"no fstab", "mv etc/fstab srv/keep", "mv srv/keep etc/fstab", Intact, []string{"/etc/fstab is gone"}},
 		{"full /boot", "head -c 500M /dev/zero >boot/zero || true", "rm boot/zero", Healthy, []string{"/boot is full: 0 KiB free"}},
