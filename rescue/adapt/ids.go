@@ -215,6 +215,12 @@ func (a *Adapter) lvmDevices() error {
 	return nil
 }
 
+// hints tells of LVM's own copies of its metadata: the device that they name
+// is a comment, and volumes are found by their ids.
+func hints(name string) bool {
+	return strings.HasPrefix(name, "etc/lvm/backup/") || strings.HasPrefix(name, "etc/lvm/archive/")
+}
+
 // leftovers greps /etc and /boot for identities that are gone.
 func (a *Adapter) leftovers(ctx context.Context, edited []string) error {
 	gone := map[string][]string{}
@@ -239,7 +245,7 @@ func (a *Adapter) leftovers(ctx context.Context, edited []string) error {
 			if err != nil || bytes.IndexByte(data, 0) >= 0 {
 				return nil
 			}
-			if !slices.Contains(edited, name) { // those were told of one by one
+			if !slices.Contains(edited, name) && !hints(name) { // those were told of one by one
 				for _, dev := range devname.Named(data) {
 					if devices[dev] {
 						named = append(named, "/"+name+" ("+dev+")")

@@ -1,4 +1,4 @@
-//go:build machines
+//go:build machines && deep
 
 package machines
 
@@ -56,4 +56,4 @@ func TestRecoveryUEFI(t *testing.T) {
 }
 
 // allowedUEFI are the differences on the UEFI server's disk.
-var allowedUEFI = append([]lab.Allow{}, allowed...)
+var allowedUEFI = append([]lab.Allow{{Path: "var/lib/kinds/sparse/*", What: "stored", Why: "xfs had allocated ahead"}}, allowed...)
