@@ -95,6 +95,7 @@ type Device struct {
 	File      string // backing file of a loop device
 	Gone      bool   // the backing file is deleted
 	fileOn    DevNo  // filesystem of the backing file, by the loop driver
+	fileIs    DevNo  // the backing file itself, where it is a block device
 	Driver    string // driver of the device that it hangs on
 
 	sys string // real sysfs folder

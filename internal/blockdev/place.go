@@ -149,8 +149,14 @@ func (v *View) FileDevices(d *Device) []*Device {
 		return nil
 	}
 	// The path in sysfs is what it was in another namespace, and may be
-	// mounted over; the loop driver knows the filesystem.
-	if o := v.byNo[d.fileOn]; o != nil && d.fileOn != (DevNo{}) {
+	// mounted over; the loop driver knows the device that the file is, else
+	// the filesystem that it lies on.
+	for _, no := range []DevNo{d.fileIs, d.fileOn} {
+		if o := v.byNo[no]; o != nil && no != (DevNo{}) {
+			return []*Device{o}
+		}
+	}
+	if o := v.ByNode(d.File); o != nil {
 		return []*Device{o}
 	}
 	if m, ok := v.MountOf(d.File); ok {
@@ -159,21 +165,22 @@ func (v *View) FileDevices(d *Device) []*Device {
 	return nil
 }
 
-// backing asks the loop driver for the filesystem of a backing file.
-func (s System) backing(name string) DevNo {
+// backing asks the loop driver for the filesystem of a backing file, and for
+// the device that it is if it is one.
+func (s System) backing(name string) (on, is DevNo) {
 	if !s.live {
-		return DevNo{}
+		return on, is
 	}
 	fd, err := unix.Open(filepath.Join(s.Dev, name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return DevNo{}
+		return on, is
 	}
 	defer unix.Close(fd)
 	info, err := unix.IoctlLoopGetStatus64(fd)
 	if err != nil {
-		return DevNo{}
+		return on, is
 	}
-	return devNo(info.Device) // encoded like stat's numbers
+	return devNo(info.Device), devNo(info.Rdevice) // encoded like stat's numbers
 }
 
 func containsDevice(list []*Device, d *Device) bool {

@@ -127,3 +127,17 @@ func TestLoopFileInOtherNamespace(t *testing.T) {
 		t.Errorf("the file of %s lies on %v, not on %s", inner, d, outer)
 	}
 }
+
+// TestLoopOnDevice: a loop device whose backing file is a block device stands
+// on that device, and not on what holds its node.
+func TestLoopOnDevice(t *testing.T) {
+	outer := loopDevice(t, 32<<20)
+	out, err := exec.Command("losetup", "-f", "--show", outer).Output()
+	must(t, err)
+	inner := strings.TrimSpace(string(out))
+	t.Cleanup(func() { _ = exec.Command("losetup", "-d", inner).Run() })
+	v := scan(t, Live())
+	if d := v.FileDevices(v.ByNode(inner)); len(d) != 1 || "/dev/"+d[0].Name != outer {
+		t.Errorf("%s stands on %v, not on %s", inner, d, outer)
+	}
+}

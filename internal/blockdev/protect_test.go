@@ -80,6 +80,20 @@ vda: mounted swap /dev/mapper/vg--data-swap: /dev/mapper/vg--data-swap < dm-1 < 
 	}
 }
 
+// TestLoopOnPartition: a loop device straight on a partition keeps its disk.
+func TestLoopOnPartition(t *testing.T) {
+	v := scan(t, recordedSystem(t, "mixed", ""))
+	v.Device("loop0").File = "/dev/nvme0n1p1"
+	for _, by := range []func(d *Device){func(*Device) {}, func(d *Device) {
+		d.File, d.fileIs = "/dev/of/another/namespace", v.Device("nvme0n1p1").DevNo
+	}} {
+		by(v.Device("loop0"))
+		if got := lines(v.Protections(Uses{})); !strings.Contains(got, "< loop0 < "+v.Device("loop0").File+" < nvme0n1p1 < nvme0n1") {
+			t.Errorf("the loop device protects no disk:\n%s", got)
+		}
+	}
+}
+
 // TestLoopOfItself: a chain that bites its tail ends.
 func TestLoopOfItself(t *testing.T) {
 	v := scan(t, recordedSystem(t, "mixed", "", "p self/mountinfo 31 25 7:0 / /mnt/r rw - ext4 /dev/loop0 rw"))

@@ -101,7 +101,7 @@ func (s System) read(name, dir string) (d *Device, why string, err error) {
 	case d.DevNo.Major == majorLoop:
 		d.Kind = Loop
 		d.File, d.Gone = strings.CutSuffix(attr(dir, "loop/backing_file"), " (deleted)")
-		d.fileOn = s.backing(name)
+		d.fileOn, d.fileIs = s.backing(name)
 	case has(dir, "device"):
 		d.Kind = Disk
 		s.identify(d)
