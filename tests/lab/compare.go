@@ -186,7 +186,7 @@ func (l *Lab) readBoth(ctx context.Context, source, restored, out string) (a, b 
 
 // listInGuest runs listing.sh on a volume of the n-th drive in the appliance.
 func (m *Machine) listInGuest(ctx context.Context, l *Lab, n int, name, fs, prefix, out string) error {
-	if err := m.Put(ctx, filepath.Join(l.tools, "listing.sh"), "/work/listing.sh", 0o755); err != nil {
+	if err := m.Put(ctx, filepath.Join(l.tools, "listing.sh"), "/lab/listing.sh", 0o755); err != nil {
 		return err
 	}
 	script := functions + fmt.Sprintf("list_volume \"$(disks | sed -n %dp)\" %s %s %s", n+1,
@@ -196,7 +196,7 @@ func (m *Machine) listInGuest(ctx context.Context, l *Lab, n int, name, fs, pref
 	}
 	for _, suffix := range []string{"find", "rdev", "sha256", "xattr", "lsattr", "lsattr.names", "super", "fsck"} {
 		f := prefix + "." + suffix
-		if err := m.Get(ctx, "/work/out/"+f, filepath.Join(out, f)); err != nil {
+		if err := m.Get(ctx, "/lab/out/"+f, filepath.Join(out, f)); err != nil {
 			return err
 		}
 	}

@@ -32,10 +32,10 @@ type Disk struct {
 }
 
 // functions makes the scripts in the appliance strict and gives them disks.sh.
-const functions = "set -euo pipefail; export LC_ALL=C; . /work/disks.sh\n"
+const functions = "set -euo pipefail; export LC_ALL=C; . /lab/disks.sh\n"
 
 func (m *Machine) readFunctions(ctx context.Context, l *Lab) error {
-	return m.Put(ctx, filepath.Join(l.tools, "disks.sh"), "/work/disks.sh", 0o644)
+	return m.Put(ctx, filepath.Join(l.tools, "disks.sh"), "/lab/disks.sh", 0o644)
 }
 
 // Inspect reads raw disks in one appliance that cannot write to them.

@@ -119,14 +119,14 @@ func (l *Lab) makeBoot(ctx context.Context, layout Layout, disk, spec string) er
 	if err := m.readFunctions(ctx, l); err != nil {
 		return err
 	}
-	if err := m.Put(ctx, spec, "/work/volumes", 0o644); err != nil {
+	if err := m.Put(ctx, spec, "/lab/volumes", 0o644); err != nil {
 		return err
 	}
-	if err := m.Put(ctx, filepath.Join(l.tools, "boot.sh"), "/work/boot.sh", 0o755); err != nil {
+	if err := m.Put(ctx, filepath.Join(l.tools, "boot.sh"), "/lab/boot.sh", 0o755); err != nil {
 		return err
 	}
 	out := &lineLog{log: l.log}
-	code, err := m.Stream(ctx, "bash /work/boot.sh "+run.Quote([]string{layout.Boot}), out, out)
+	code, err := m.Stream(ctx, "bash /lab/boot.sh "+run.Quote([]string{layout.Boot}), out, out)
 	if err != nil {
 		return err
 	}

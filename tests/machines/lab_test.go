@@ -102,9 +102,9 @@ func change(ctx context.Context, t *testing.T, l *lab.Lab, disk string) {
 		sfdisk --quiet --part-uuid /dev/vda 5 5F00BA11-0000-4000-8000-00000000B008
 		vgchange -q -ay vg-data-a >/dev/null
 		mount /dev/vg-data-a/data /mnt
-		touch -r /mnt/links/one /work/time
+		touch -r /mnt/links/one /lab/time
 		printf x | dd of=/mnt/links/one bs=1 seek=4000 conv=notrunc status=none
-		touch -r /work/time /mnt/links/one
+		touch -r /lab/time /mnt/links/one
 		umount /mnt
 		mount /dev/vg-data-a/root /mnt
 		setfattr -n user.text -v 'A value' /mnt/var/lib/kinds/attributes/xattr

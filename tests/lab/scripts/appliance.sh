@@ -54,7 +54,7 @@ rm -rf "$app"; mkdir -p "$app"
 for d in bin sbin lib lib64; do
 	mkdir -p "$app/usr/$d"; ln -s "usr/$d" "$app/$d"
 done
-mkdir -p "$app"/{dev,proc,sys,run,tmp,etc,root,mnt,work,var,usr/lib/modules}
+mkdir -p "$app"/{dev,proc,sys,run,tmp,etc,root,mnt,lab,var,usr/lib/modules}
 chmod 1777 "$app/tmp"; ln -s /run "$app/var/run"
 
 for p in "${programs[@]}"; do

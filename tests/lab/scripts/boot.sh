@@ -3,7 +3,7 @@
 #
 #   boot.sh SCRIPT      SCRIPT runs inside the system, with $disk
 set -euo pipefail
-. /work/disks.sh
+. /lab/disks.sh
 disk=$(disks); export disk
 device() {
 	case $1 in
@@ -16,7 +16,7 @@ while IFS=$'\t' read -r name type _ _ point _ _ mkfs; do
 	dev=$(device "$name")
 	if [ "$type" = vfat ]; then eval "mkfs=($mkfs)"; "${mkfs[@]}" "$dev" >/dev/null; mkdir -p "/mnt$point"; fi
 	[ "$type" = swap ] || mount "$dev" "/mnt$point"
-done </work/volumes
+done </lab/volumes
 for d in dev proc sys; do mount --bind /$d /mnt/$d; done
 mount -t tmpfs tmpfs /mnt/run
 # update-grub asks udev's links whether a UUID can be found at boot.

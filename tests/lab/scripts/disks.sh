@@ -75,15 +75,15 @@ list_volume() {
 		dev=/dev/$2
 		;;
 	esac
-	mkdir -p /work/out /work/list
+	mkdir -p /lab/out /lab/list
 	case $3 in
-	ext*) e2fsck -fn "$dev" >/work/check 2>&1 ;;
-	xfs) xfs_repair -n "$dev" >/work/check 2>&1 ;;
-	vfat) fsck.vfat -n "$dev" >/work/check 2>&1 ;;
-	btrfs) btrfs check --readonly "$dev" >/work/check 2>&1 ;;
-	esac && echo clean >"/work/out/$4.fsck" || cp /work/check "/work/out/$4.fsck"
-	mount -t "$3" -o ro "$dev" /work/list
-	bash /work/listing.sh /work/list "$3" "$dev" "/work/out/$4"
-	umount /work/list
+	ext*) e2fsck -fn "$dev" >/lab/check 2>&1 ;;
+	xfs) xfs_repair -n "$dev" >/lab/check 2>&1 ;;
+	vfat) fsck.vfat -n "$dev" >/lab/check 2>&1 ;;
+	btrfs) btrfs check --readonly "$dev" >/lab/check 2>&1 ;;
+	esac && echo clean >"/lab/out/$4.fsck" || cp /lab/check "/lab/out/$4.fsck"
+	mount -t "$3" -o ro "$dev" /lab/list
+	bash /lab/listing.sh /lab/list "$3" "$dev" "/lab/out/$4"
+	umount /lab/list
 	case $2 in "part "*) ;; *) lvm_on "$1" vgchange -q -an "${2%%/*}" >/dev/null ;; esac
 }
