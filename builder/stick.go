@@ -98,7 +98,7 @@ func judgeStick(v *blockdev.View, d *blockdev.Device) error {
 		return refuse("use a stick with sectors of 512 bytes", "its sectors have %d bytes, and a BIOS starts no such stick", d.Logical)
 	}
 	for _, p := range v.Protections(blockdev.Uses{})[d.Name] {
-		return refuse("unmount or stop what uses it", "it is in use: %s (%s)", p.Why, strings.Join(p.Chain, " on "))
+		return refuse("unmount or stop what uses it", "it is in use: %s %s (%s)", p.Why, p.What, strings.Join(p.Chain, " on "))
 	}
 	return nil
 }

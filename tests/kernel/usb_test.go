@@ -1,4 +1,4 @@
-//go:build kernel && deep
+//go:build kernel
 
 package kernel
 
@@ -7,8 +7,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"math/rand"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,37 +16,8 @@ import (
 	"lifeboat/drill/qemu"
 	"lifeboat/images/usb"
 	"lifeboat/internal/cpio"
-	"lifeboat/internal/loaders"
 	"lifeboat/internal/run"
 )
-
-// hostImage is the image of a stick for a host whose kernel and initramfs are
-// made up, with a backup of that many bytes.
-func hostImage(t *testing.T, host string, built time.Time, archive int64) string {
-	t.Helper()
-	dir := t.TempDir()
-	rnd := rand.New(rand.NewSource(archive))
-	for n, size := range map[string]int64{"vmlinuz": 3 << 20, "initrd": 5<<20 + 1, "arch": archive} {
-		f, err := os.Create(filepath.Join(dir, n))
-		if err == nil {
-			_, err = io.CopyN(f, rnd, size)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.Close()
-	}
-	p := filepath.Join(dir, host+".usb.img")
-	_, err := usb.Write(t.Context(), p, usb.Spec{
-		Kernel: filepath.Join(dir, "vmlinuz"), Initrd: []string{filepath.Join(dir, "initrd")}, Manifest: []byte("{}\n"), OS: "debian", Loaders: loaders.Find("/"),
-		Archives: []usb.Archive{{Name: host + "/" + built.Format("20060102T150405Z") + ".lba", Path: filepath.Join(dir, "arch")}},
-		Menu:     loaders.Menu{BuildID: host + built.Format("-20060102"), Host: host, Kernel: "6.1.0-56-amd64", Built: built, Timeout: 5 * time.Second},
-	}, run.Exec{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
 
 // commandPart is the lifeboat command of hosts.
 func commandPart(t testing.TB) []byte {
@@ -61,7 +30,7 @@ func commandPart(t testing.TB) []byte {
 
 // refusals are what usb write must not touch, each with a word of the reason.
 var refusals = []struct{ name, before, disk, want, after string }{
-	{"a disk that is not removable", "", "/dev/vdc", "not removable", ""},
+	{"a disk that is not removable", "", "$fixed", "not removable", ""},
 	{"a partition", "echo ',,L' | sfdisk -q $stick; until [ -b ${stick}1 ]; do sleep 0.1; done", "${stick}1", "it is a partition", ""},
 	{"a mounted disk", "mke2fs -qF ${stick}1; mkdir -p /mnt/s; mount ${stick}1 /mnt/s", "$stick", "/mnt/s", "umount /mnt/s"},
 	{"swap", "mkswap ${stick}1; swapon ${stick}1", "$stick", "swap", "swapoff ${stick}1"},
@@ -92,19 +61,21 @@ func TestUSBWrite(t *testing.T) {
 	_, set := kernelImage(t)
 	m := boot(t, setup{name: "usb", drives: drives, segments: [][]byte{modulesPart(t, set), toolsPart(t), guestPart(t), commandPart(t)}})
 	m.Hello()
-	find := `modprobe virtio_blk; modprobe xhci_pci; modprobe usb_storage; modprobe sd_mod; modprobe loop
-		disk() { for i in $(seq 300); do for d in /sys/block/sd*; do grep -q "$1" $d/device/vpd_pg80 2>/dev/null || [ "$(cat $(readlink -f $d)/../../../../../../serial 2>/dev/null)" = "$1" ] || continue; echo /dev/$(basename $d); return; done; sleep 0.1; done; exit 9; }
-		stick=$(disk STICK-0001); twin=$(disk TWIN); image() { for d in /dev/vd?; do [ "$(cat /sys/block/$(basename $d)/serial)" = $1 ] && echo $d; done; true; }
-		fixed=$(image ""); web=$(image image0); db=$(image image1); lifeboat() { host-lifeboat "$@"; }
+	find := `for x in virtio_blk xhci_pci usb_storage sd_mod loop; do modprobe $x; done
+		usb() { for d in /sys/block/sd*; do for s in $d/device/../../../../serial $d/device/../../../../../serial; do [ -e $s ] && [ "$(cat $s)" = "$1" ] && echo /dev/$(basename $d) && return; done; done; false; }
+		image() { for d in /dev/vd?; do if [ "$(cat /sys/block/$(basename $d)/serial)" = "$1" ]; then echo $d; return; fi; done; false; }
+		until stick=$(usb STICK-0001) && twin=$(usb TWIN) && fixed=$(image "") && web=$(image image0) && db=$(image image1); do sleep 0.1; done
+		lifeboat() { host-lifeboat "$@"; }
 `
 	for _, r := range refusals {
 		t.Run(r.name, func(t *testing.T) {
-			sum := fmt.Sprintf("sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum %s", r.disk)
-			script := find + r.before + "\n" + strings.ReplaceAll(sum, "$stick", "$stick") + " >/tmp/before\n" +
+			// The kernel counts what is written to a disk.
+			count := `awk '{print $7}' $(readlink -f /sys/class/block/$(basename ` + r.disk + `))/stat`
+			script := find + r.before + "\nsync; " + count + " >/tmp/before\n" +
 				"code=0; lifeboat usb write " + r.disk + " --image $web --confirm WRONG >/tmp/out 2>&1 || code=$?\ncat /tmp/out\necho code $code\n" +
-				sum + " >/tmp/after; cmp /tmp/before /tmp/after\n" + r.after
-			out := m.Sh(strings.ReplaceAll(script, "/dev/vdc", "$fixed"))
-			if !strings.Contains(out, "code 4") || !strings.Contains(out, r.want) {
+				"sync; " + count + " >/tmp/after; cmp /tmp/before /tmp/after\n" + r.after
+			out, end := m.Run(patience, "bash", "-euc", script)
+			if end != 0 || !strings.Contains(out, "code 4") || !strings.Contains(out, r.want) {
 				t.Errorf("not refused with exit code 4 and %q:\n%s", r.want, out)
 			}
 		})
@@ -182,10 +153,4 @@ func sumArchive(t *testing.T, i *usb.Image, host string) []byte {
 		t.Fatal(err)
 	}
 	return h.Sum(nil)
-}
-
-// fsck judges the data partition of a stick's image, and writes nothing.
-func fsck(t *testing.T, image string) string {
-	t.Helper()
-	return host(t, run.Cmd{Path: "e2fsck", Args: []string{"-fn", fmt.Sprintf("%s?offset=%d", image, usb.DataStart)}})
 }
