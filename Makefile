@@ -43,11 +43,11 @@ test-root: setup all
 
 # Under our own init, in a machine with blank disks.
 test-kernel: setup all
-	$(GO) test -count=1 -timeout 30m -tags kernel ./tests/kernel/
+	$(GO) test -count=1 -timeout 45m -tags kernel ./tests/kernel/
 
 # Real Debian systems, real media: the core scenarios.
 test-machines: setup all
-	$(GO) test -count=1 -timeout 60m -v -tags machines ./tests/machines/
+	$(GO) test -count=1 -timeout 80m -v -tags machines ./tests/machines/
 
 # Every scenario; the results go to docs/proven.md.
 test-deep: setup all

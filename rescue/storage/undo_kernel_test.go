@@ -1,4 +1,4 @@
-//go:build kernel && deep
+//go:build kernel
 
 package storage
 
