@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,7 +155,12 @@ func (b *build) target(ending string) string {
 func (b *build) problem(p ...report.Problem) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.res.Problems = append(b.res.Problems, p...)
+	for _, x := range p {
+		// What is true of every medium is said once.
+		if !slices.ContainsFunc(b.res.Problems, func(o report.Problem) bool { return o.Code == x.Code && o.Object == x.Object && o.Text == x.Text }) {
+			b.res.Problems = append(b.res.Problems, x)
+		}
+	}
 }
 
 // step times one part of the work and tells the sink.

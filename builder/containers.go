@@ -124,6 +124,7 @@ type StickContent struct {
 	ID     string      `json:"id"`
 	Bytes  int64       `json:"bytes"`
 	Free   int64       `json:"free"`
+	Boots  []string    `json:"boots,omitempty"` // modes that it has boot loaders for; none when it does not say
 	Hosts  []StickHost `json:"hosts"`
 }
 
@@ -138,6 +139,9 @@ func ListStick(path string) (*StickContent, error) {
 	}
 	defer img.Close()
 	c := &StickContent{Device: path, ID: img.Mark.ID, Bytes: img.Bytes, Free: img.Free()}
+	for _, x := range img.Mark.Boots {
+		c.Boots = append(c.Boots, string(x))
+	}
 	for _, h := range img.Hosts() {
 		s := StickHost{Host: h.Name, BuildID: h.Menu.BuildID, Made: h.Menu.Built.UTC().Format("2006-01-02 15:04 UTC"), Kernel: h.Menu.Kernel}
 		for _, n := range []string{loaders.KernelPath, loaders.InitrdPath} {

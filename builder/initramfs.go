@@ -18,6 +18,7 @@ import (
 	"lifeboat/builder/payload"
 	"lifeboat/internal/cpio"
 	"lifeboat/internal/handoff"
+	"lifeboat/internal/loaders"
 	"lifeboat/report"
 )
 
@@ -366,11 +367,10 @@ func (x *hashing) Write(p []byte) (int, error) {
 	return x.w.Write(p)
 }
 
-// Sizes above which machines are known to fail: firmware and loaders hold the
-// image below an address, and some refuse it without a word.
-const (
-	warnInitramfs = 200 << 20
-)
+// warnInitramfs is the size above which machines are known to fail: firmware
+// and loaders hold the image below an address, and some refuse it without a
+// word.
+const warnInitramfs = 200 << 20
 
 // workRoom is what a recovery itself needs besides the image: its buffers are
 // bounded by the archive's rules.
@@ -387,7 +387,8 @@ func (b *build) size(segs []segment) {
 		unpacked += p.Bytes
 	}
 	b.res.Memory = b.res.Initramfs + unpacked + workRoom
-	if b.res.Initramfs > warnInitramfs {
+	// Above the larger figure the media warn themselves.
+	if b.res.Initramfs > warnInitramfs && b.res.Initramfs <= loaders.LargeInitrd {
 		b.problem(report.Problem{Code: report.CodeSize, Severity: report.Warning,
 			Text: fmt.Sprintf("the initramfs has %.0f MiB; some firmware and boot loaders fail above 200 MiB", mib(b.res.Initramfs)),
 			Next: "set modules: host, or take large files out of copy:"})

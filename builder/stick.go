@@ -169,7 +169,7 @@ func (s *StickDisk) Open() (*Stick, error) {
 		t.unmount()
 		return nil, err
 	}
-	if t.tree.Mark != s.Found.Mark {
+	if t.tree.Mark.ID != s.Found.Mark.ID {
 		t.Close()
 		return nil, report.Errorf(report.CodeDiskChanged, "start again", "%s is another stick than a moment ago", s.Path)
 	}

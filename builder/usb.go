@@ -38,7 +38,7 @@ func (b *build) usb(ctx context.Context, segs []segment) error {
 // toStick puts the rescue system onto a stick that is there.
 func (b *build) toStick(ctx context.Context, spec usb.Spec) error {
 	return b.step("usb", "Writing to the stick "+b.o.Stick.Device, func() (Part, error) {
-		modes, _, notes, err := spec.Loaders.Judge(spec.Kernel)
+		modes, notes, err := b.o.Stick.tree.Mark.Judge(spec.OS, spec.Kernel, spec.Loaders)
 		if err != nil {
 			return Part{}, err
 		}

@@ -28,6 +28,7 @@ import (
 // Options say what is drilled and how.
 type Options struct {
 	Image    string // ISO, or the image of a stick
+	Host     string // of a stick with several hosts
 	Backup   string // URL, archive file or store directory; "" or usb: is the one on the stick
 	Token    string // file with the token of the store
 	Disks    []int64
@@ -42,6 +43,9 @@ type Options struct {
 	// Stays leaves the medium in the machine, first in the boot order, when the
 	// restored system is started.
 	Stays bool
+	// Watch is called when the machine with the restored disks was started: its
+	// firmware and boot menus are still to come. nil does nothing.
+	Watch func(ctx context.Context, vm *qemu.VM) error
 	// Between is called when the disks are restored and before they are booted
 	// for the first time; nil does nothing.
 	Between func(disks []string) error
@@ -106,6 +110,7 @@ type drill struct {
 	server string
 	served atomic.Int64
 	medium qemu.Drive
+	keys   string // that lead to the automatic recovery in the boot menu
 	// onStick: the backup lies on the medium.
 	onStick bool
 	last    *report.Result
@@ -331,6 +336,13 @@ func (d *drill) firstBoot(ctx context.Context) error {
 		return err
 	}
 	defer vm.Kill()
+	if d.o.Watch != nil {
+		if err := d.o.Watch(ctx, vm); err != nil {
+			d.shot(ctx, vm, "restored-failed.png")
+			d.res.Why = "the start of the restored system: " + err.Error()
+			return err
+		}
+	}
 	m, _, err := vm.Port(PortReport).Wait(ctx, 0, regexp.MustCompile(`(?s)(\{.*\})\s*END`))
 	if err != nil {
 		d.shot(ctx, vm, "restored-failed.png")

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -40,7 +41,7 @@ func (d *drill) readISO() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the manifest of %s: %w", d.o.Image, err)
 	}
-	d.medium = qemu.Drive{File: d.o.Image, Interface: qemu.CDROM, Boot: 1}
+	d.medium, d.keys = qemu.Drive{File: d.o.Image, Interface: qemu.CDROM, Boot: 1}, "a"
 	return data, nil
 }
 
@@ -52,10 +53,10 @@ func (d *drill) readStick() ([]byte, error) {
 		return nil, err
 	}
 	defer img.Close()
-	if n := len(img.Hosts()); n != 1 {
-		return nil, report.Errorf(report.CodeUsage, "name the image that mkrescue made", "%s holds %d hosts, and a drill is of one", d.o.Image, n)
+	h, err := d.choose(img.Hosts())
+	if err != nil {
+		return nil, err
 	}
-	h := img.Hosts()[0]
 	data, err := img.Manifest(h)
 	if err != nil {
 		return nil, err
@@ -68,6 +69,37 @@ func (d *drill) readStick() ([]byte, error) {
 	d.res.Stick = copied
 	d.medium = qemu.Drive{File: copied, Interface: qemu.USB, Boot: 1, Serial: "LIFEBOAT-STICK", Removable: true}
 	return data, nil
+}
+
+// maxKeys is how many hosts of a boot menu have a key of their own.
+const maxKeys = 9
+
+// choose finds the host of a stick that is drilled, and the keys that lead to
+// its entry: with several hosts each has a menu of its own.
+func (d *drill) choose(hosts []usb.Host) (usb.Host, error) {
+	var names []string
+	for i, h := range hosts {
+		names = append(names, h.Name)
+		if d.o.Host != h.Name && (d.o.Host != "" || len(hosts) > 1) {
+			continue
+		}
+		if len(hosts) > 1 {
+			if i >= maxKeys {
+				return h, report.Errorf(report.CodeUsage, "drill the image that mkrescue made", "%s is host %d of the stick, and only the first %d have a key", h.Name, i+1, maxKeys)
+			}
+			d.keys = fmt.Sprint(i + 1)
+		}
+		d.keys += "a"
+		return h, nil
+	}
+	list := strings.Join(names, ", ")
+	switch {
+	case len(names) == 0:
+		return usb.Host{}, report.Errorf(report.CodeUsage, "name another image", "%s holds no rescue system", d.o.Image)
+	case d.o.Host == "":
+		return usb.Host{}, report.Errorf(report.CodeUsage, "name one with --host", "%s holds the rescue systems of %s, and a drill is of one", d.o.Image, list)
+	}
+	return usb.Host{}, report.Errorf(report.CodeUsage, "name one of "+list, "%s holds no rescue system of %s", d.o.Image, d.o.Host)
 }
 
 // copySparse copies what is data; holes stay holes. A stick is mostly empty.

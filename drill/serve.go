@@ -79,14 +79,14 @@ func (c counted) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// chooseAuto presses the menu's key for the automatic recovery until the
+// chooseAuto presses the menu's keys for the automatic recovery until the
 // rescue system speaks its first word after mark. Keys that come too early are
 // nobody's, and the rescue system drops what was typed before it asked.
 func (d *drill) chooseAuto(ctx context.Context, vm *qemu.VM, mark int) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	for {
-		if err := vm.SendKeys(ctx, "a"); err != nil {
+		if err := vm.Type(ctx, d.keys); err != nil {
 			return fmt.Errorf("press a key in the boot menu: %w", err)
 		}
 		// The first event of a boot: what came before a reset may still follow.

@@ -58,6 +58,7 @@ func (a *app) drill() *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&o.Backup, "backup", "", "store, directory or archive (default backup.url)")
+	f.StringVar(&o.Host, "host", "", "which host of a stick with several")
 	f.StringArrayVar(&disks, "disk", nil, "size of a blank disk, once for each (default as captured)")
 	f.StringVar(&firmware, "firmware", "", "bios or uefi (default as captured)")
 	f.StringVar(&bus, "bus", "", "how the disks are attached: virtio, scsi, ahci or nvme (default virtio)")

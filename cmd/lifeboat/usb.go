@@ -225,6 +225,9 @@ func (a *app) listStick(name string) error {
 		return a.out.Value(c)
 	}
 	a.out.Print("%s: rescue stick, %s, %s free", c.Device, cli.Size(c.Bytes), cli.Size(c.Free))
+	if len(c.Boots) > 0 {
+		a.out.Print("boot loaders for %s", strings.Join(c.Boots, ", "))
+	}
 	for _, h := range c.Hosts {
 		a.out.Print("%-24s made %s, Linux %s, %s; %d backups, %s", h.Host, h.Made, h.Kernel, cli.Size(h.Bytes), len(h.Archives), cli.Size(h.Size))
 	}

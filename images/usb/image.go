@@ -104,15 +104,11 @@ func imageFiles(ctx context.Context, s *Spec, id, work string) ([]source, *repor
 	if err != nil {
 		return nil, nil, err
 	}
-	var note *report.Problem
-	for _, f := range files {
-		if path.Base(f.name) == fileInit {
-			if note, err = loaders.CheckInitrd(f.size); err != nil {
-				return nil, nil, err
-			}
-		}
+	note, err := checkInitrd(files)
+	if err != nil {
+		return nil, nil, err
 	}
-	mark, err := json.MarshalIndent(Mark{Format: Format, ID: id, OS: s.OS}, "", "  ")
+	mark, err := json.MarshalIndent(Mark{Format: Format, ID: id, OS: s.OS, Boots: s.Loaders.Supports()}, "", "  ")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -208,6 +208,13 @@ func (t *Tree) Add(ctx context.Context, c *Content, progress func(done, total in
 			Text: fmt.Sprintf("the stick's boot loaders are those of %s: under Secure Boot they do not start the kernel of %s (%s)", t.Mark.OS, c.Menu.Host, c.OS),
 			Next: "use a stick of its own for it, or switch Secure Boot off for a recovery"})
 	}
+	note, err := checkInitrd(c.files)
+	if err != nil {
+		return notes, err
+	}
+	if note != nil {
+		notes = append(notes, *note)
+	}
 	if err := t.leftovers(c); err != nil {
 		return notes, fmt.Errorf("take unfinished files off the stick: %w", err)
 	}

@@ -59,6 +59,9 @@ type Mark struct {
 	Format string `json:"format"`
 	ID     string `json:"id"` // the boot loaders find the stick by it
 	OS     string `json:"os"` // whose loaders these are, such as "debian"
+	// Boots are the modes for which the stick has boot loaders: they are written
+	// once, by a host that had them. Sticks of earlier versions do not say.
+	Boots []loaders.Mode `json:"boots,omitempty"`
 }
 
 var safeHost = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,200}$`)

@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 
 	"lifeboat/report"
 )
 
 const (
-	// Firmware and loaders of real machines have been seen to fail with more.
-	largeInitrd = 400 << 20
+	// LargeInitrd is the size in bytes above which CheckInitrd warns: firmware
+	// and loaders of real machines have been seen to fail with more.
+	LargeInitrd = 400 << 20
 	// The boot protocol counts the initramfs in 32 bits.
 	maxInitrd = 4<<30 - 1
 )
@@ -32,19 +34,30 @@ func (s Set) Judge(kernel string) (modes []Mode, missing []Missing, notes []repo
 		return nil, missing, nil, report.Errorf(report.CodeLoaderMissing, "install the packages "+Packages(missing),
 			"this host has no boot loader files that a medium could start with")
 	}
-	if i := len(modes) - 1; modes[i] == SecureBoot {
-		signed, err := Signed(kernel)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		if !signed {
-			modes = modes[:i]
-			notes = append(notes, report.Problem{Code: report.CodeLoaderMissing, Severity: report.Warning, Object: kernel,
-				Text: "the kernel " + kernel + " is not signed, so the medium does not start under Secure Boot",
-				Next: "switch Secure Boot off for a recovery, or install a signed kernel"})
-		}
+	modes, note, err := WithKernel(modes, kernel)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if note != nil {
+		notes = append(notes, *note)
 	}
 	return modes, missing, notes, nil
+}
+
+// WithKernel takes Secure Boot away from the modes of a medium when the kernel
+// at that path is not signed, and then says so.
+func WithKernel(modes []Mode, kernel string) ([]Mode, *report.Problem, error) {
+	i := slices.Index(modes, SecureBoot)
+	if i < 0 {
+		return modes, nil, nil
+	}
+	signed, err := Signed(kernel)
+	if err != nil || signed {
+		return modes, nil, err
+	}
+	return slices.Delete(slices.Clone(modes), i, i+1), &report.Problem{Code: report.CodeLoaderMissing, Severity: report.Warning, Object: kernel,
+		Text: "the kernel " + kernel + " is not signed, so the medium does not start under Secure Boot",
+		Next: "switch Secure Boot off for a recovery, or install a signed kernel"}, nil
 }
 
 // cannot says in one warning why the medium does not start in a mode.
@@ -65,10 +78,10 @@ func CheckInitrd(size int64) (*report.Problem, error) {
 		return nil, report.Errorf(report.CodeSize, "leave out modules or files",
 			"the initramfs has %d bytes; no boot loader loads more than 4 GiB", size)
 	}
-	if size > largeInitrd {
+	if size > LargeInitrd {
 		return &report.Problem{Code: report.CodeSize, Severity: report.Warning, Object: InitrdPath,
-			Text: fmt.Sprintf("the initramfs has %d MiB; some machines load no more than %d MiB, and under Secure Boot fewer", size>>20, largeInitrd>>20),
-			Next: "use modules: host, or leave out files"}, nil
+			Text: fmt.Sprintf("the initramfs has %d MiB; some machines load no more than %d MiB, and under Secure Boot fewer", size>>20, LargeInitrd>>20),
+			Next: "set modules: host, or take large files out of copy:"}, nil
 	}
 	return nil, nil
 }
