@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"lifeboat/internal/authkeys"
 	"lifeboat/internal/handoff"
 	"lifeboat/manifest"
 	"lifeboat/report"
@@ -101,6 +102,11 @@ func (b *build) orderFiles() error {
 		data, err := b.host.ReadFile(f.from)
 		if err != nil {
 			return report.Errorf(report.CodeConfig, "correct "+f.key, "%s: %w", f.key, err)
+		}
+		if f.to == sshKeysInImage {
+			if _, err := authkeys.Parse(f.from, data); err != nil {
+				return err
+			}
 		}
 		if err := b.packer.Tree.File(f.to, 0o600, data, f.key); err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 const (
 	program   = "/usr/bin/lifeboat"
 	workerLog = "/run/lifeboat/worker.log"
+	sshLog    = "/run/lifeboat/ssh.log"
 )
 
 // shells in the order of preference.
@@ -20,22 +21,33 @@ var shells = []string{"/usr/bin/bash", "/bin/bash", "/usr/bin/sh", "/bin/sh", "/
 
 // worker is the child that recovers.
 func worker(t *reap.Table, log reap.Log, stopping <-chan struct{}) *reap.Service {
+	return unseen(t, log, stopping, "worker", workerLog, "LIFEBOAT_WORKER_START")
+}
+
+// sshServer is a child of its own: however the worker ends, a person can get
+// in.
+func sshServer(t *reap.Table, log reap.Log, stopping <-chan struct{}) *reap.Service {
+	return unseen(t, log, stopping, "ssh", sshLog, "LIFEBOAT_SSH_START")
+}
+
+// unseen is a child without a terminal; the variable counts its starts.
+func unseen(t *reap.Table, log reap.Log, stopping <-chan struct{}, verb, logPath, count string) *reap.Service {
 	return &reap.Service{
-		Name: "worker", Soon: 10 * time.Second, Stopping: stopping, Log: log,
+		Name: verb, Soon: 10 * time.Second, Stopping: stopping, Log: log,
 		Start: func(n, _ int) (*reap.Child, error) {
 			null, err := os.Open(os.DevNull)
 			if err != nil {
 				return nil, err
 			}
 			defer null.Close()
-			out, err := os.OpenFile(workerLog, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+			out, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 			if err != nil {
 				return nil, err
 			}
 			defer out.Close()
 			return t.Start(reap.Spec{
-				Argv:  []string{program, "worker"},
-				Env:   environment("linux", fmt.Sprintf("LIFEBOAT_WORKER_START=%d", n)),
+				Argv:  []string{program, verb},
+				Env:   environment("linux", fmt.Sprintf("%s=%d", count, n)),
 				Files: []*os.File{null, out, out},
 			})
 		},

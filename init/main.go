@@ -13,6 +13,8 @@
 //     /run/lifeboat/worker.log. LIFEBOAT_WORKER_START=n counts its starts from
 //     1. However it ends it is started again, and should then offer a menu
 //     instead of beginning something by itself.
+//   - "/usr/bin/lifeboat ssh" runs in the same way when the order names keys; its
+//     output goes to /run/lifeboat/ssh.log. It ends with PID 1 only.
 //   - "/usr/bin/lifeboat console" runs on every console, those that the kernel
 //     registered and those that console= names and the machine has, as leader
 //     of its own session, the console being its controlling terminal and
@@ -70,6 +72,9 @@ func pid1() {
 	var order handoff.Order
 	reap.Guard(lg.f, "start", func() { order = start(lg) })
 	reap.Forever(lg.f, "worker", func() { worker(table, lg.f, stopping).Run() })
+	if order.SSH != "" {
+		reap.Forever(lg.f, "ssh", func() { sshServer(table, lg.f, stopping).Run() })
+	}
 	c := &consoles{table: table, log: lg.f, stopping: stopping, banner: banner(order), words: order.Consoles, running: map[string]bool{}}
 	c.update()
 	reap.Forever(lg.f, "console list", func() {

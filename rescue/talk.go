@@ -19,7 +19,7 @@ import (
 // Request is one line that a console, a shell command or an SSH session sends
 // to the worker.
 type Request struct {
-	Do       string `json:"do"`                 // answer, recover, plan, status
+	Do       string `json:"do"`                 // answer, recover, plan, status, note
 	Ask      string `json:"ask,omitempty"`      // which question is answered
 	Text     string `json:"text,omitempty"`     // what was typed
 	From     string `json:"from,omitempty"`     // which console, for the log

@@ -138,6 +138,9 @@ func fileLog(path string) run.Logger {
 // handle answers requests of consoles and shells other than answers.
 func (w *Worker) handle(r Request) Reply {
 	switch r.Do {
+	case "note": // of another child of PID 1, for every console
+		w.J.Note("%s", r.Text)
+		return Reply{OK: true}
 	case "diagnose":
 		return w.diagnose(r)
 	case "recover", "plan", "repair", "undo":

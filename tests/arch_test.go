@@ -35,6 +35,7 @@ var level = []struct {
 	{"internal/blockdev", 1, "sysfs identity of block devices"},
 	{"internal/blockdev/*", 0.5, "recorded trees for tests"},
 	{"internal/netup", 1, "links, addresses, DHCP"},
+	{"internal/authkeys", 1, "keys of people who may log in by SSH"},
 	{"internal/tools/*", 2, "one external tool each"},
 	{"internal/disklabel", 2, "partition tables"},
 	{"internal/hostconf/*", 2, "dialects of configuration files"},

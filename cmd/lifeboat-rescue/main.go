@@ -27,13 +27,14 @@ import (
 	"lifeboat/rescue/ui"
 )
 
-// verbs of the rescue system; worker and console are PID 1's.
+// verbs of the rescue system; worker, console and ssh are PID 1's.
 var verbs = map[string]struct {
 	run  func(ctx context.Context, o *cli.Out, args []string) error
 	help string
 }{
 	"worker":   {worker, ""},
 	"console":  {console, ""},
+	"ssh":      {sshServer, ""},
 	"recover":  {ask("recover"), "recover [--auto] [--backup URL|PATH] [--mapping FILE]: begin a recovery; a person confirms on any console (--auto: 30 s to stop it); another archive or mapping than the medium's counts for this try"},
 	"plan":     {ask("plan"), "plan [--backup URL|PATH] [--mapping FILE]: show on every console what a recovery would do; changes nothing"},
 	"status":   {status, "status: what happened so far (--json: as events)"},
@@ -205,10 +206,18 @@ func enter(_ context.Context, o *cli.Out, args []string) error {
 
 // shell becomes a shell.
 func shell(context.Context, *cli.Out, []string) error {
+	sh, err := findShell()
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(sh, []string{"-" + filepath.Base(sh)}, os.Environ())
+}
+
+func findShell() (string, error) {
 	for _, sh := range []string{"/bin/bash", "/usr/bin/bash", "/bin/sh", "/usr/bin/sh", "/bbin/gosh"} {
 		if _, err := os.Stat(sh); err == nil {
-			return syscall.Exec(sh, []string{"-" + filepath.Base(sh)}, os.Environ())
+			return sh, nil
 		}
 	}
-	return fmt.Errorf("this image holds no shell")
+	return "", fmt.Errorf("this image holds no shell")
 }
