@@ -42,11 +42,6 @@ func (b *build) makeOrder() handoff.Order {
 	if o.SSH = c.SSH.AuthorizedKeys; localFile(o.SSH) != "" {
 		o.SSH = sshKeysInImage
 	}
-	if o.SSH != "" {
-		// A key that opens nothing would be found out on the worst of days.
-		b.problem(report.Problem{Code: report.CodeConfig, Severity: report.Warning, Object: "ssh.authorized_keys",
-			Text: "ssh.authorized_keys is set, and the rescue system has no SSH server yet", Next: "plan with its consoles"})
-	}
 	if why := b.uncovered(); why != "" {
 		o.Recover, o.Reason = handoff.Menu, why
 	}
