@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,6 +28,16 @@ type BackupOptions struct {
 	// Passing: URL is a folder of this host that the archive only passes
 	// through, on its way into an image.
 	Passing bool
+	// Shown is what messages call the folder URL, such as "usb:"; "" is URL.
+	Shown string
+}
+
+// shown is the name of an archive in messages.
+func (o *BackupOptions) shown(name string) string {
+	if rel, err := filepath.Rel(o.URL, name); o.Shown != "" && err == nil && filepath.IsLocal(rel) {
+		return o.Shown + rel
+	}
+	return name
 }
 
 // BackupResult is what a backup came to.
@@ -81,10 +92,10 @@ func Backup(ctx context.Context, o BackupOptions) (*BackupResult, error) {
 	}
 	sum, err := pack(ctx, up, o, sources, start)
 	if err != nil {
-		return nil, fmt.Errorf("write the backup %s: %w", up.Name(), err)
+		return nil, unwritten(o.shown(up.Name()), err)
 	}
 	if err := up.Commit(); err != nil {
-		return nil, err
+		return nil, unwritten(o.shown(up.Name()), err)
 	}
 	res := &BackupResult{Name: up.Name(), Bytes: sum.Bytes, Millis: time.Since(start).Milliseconds(), UUID: sum.UUID.String(), Problems: problems(sum)}
 	for _, m := range sum.Mounts {
@@ -92,6 +103,16 @@ func Backup(ctx context.Context, o BackupOptions) (*BackupResult, error) {
 		res.Files += m.Files + m.Directories + m.Others + m.HardLinks
 	}
 	return res, nil
+}
+
+// unwritten is the error of an archive that did not reach the store. It has no
+// name there, and what was begun is taken away.
+func unwritten(name string, err error) error {
+	err = fmt.Errorf("write the backup %s: %w", name, err)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return report.Errorf(report.CodeNoSpace, "remove old archives there, or choose a larger place; older backups are as they were", "%w", err)
+	}
+	return err
 }
 
 func pack(ctx context.Context, up backup.Upload, o BackupOptions, src []archive.Source, start time.Time) (*archive.Summary, error) {
@@ -111,7 +132,7 @@ func pack(ctx context.Context, up backup.Upload, o BackupOptions, src []archive.
 	opt.Progress = func(p archive.Progress) {
 		o.Sink.Emit(report.Event{Kind: report.Progress, Step: "backup", Text: "Backing up", Done: p.Bytes, Total: max(total, p.Bytes)})
 	}
-	o.Sink.Emit(report.Event{Kind: report.Started, Step: "backup", Text: "Backing up to " + up.Name(), Total: total})
+	o.Sink.Emit(report.Event{Kind: report.Started, Step: "backup", Text: "Backing up to " + o.shown(up.Name()), Total: total})
 	sum, err := archive.Create(ctx, up, opt, src)
 	if err != nil {
 		return nil, err

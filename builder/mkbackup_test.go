@@ -3,8 +3,11 @@ package builder
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"lifeboat/archive"
 	"lifeboat/report"
@@ -39,5 +42,26 @@ func TestUnreadableFilesAreAnError(t *testing.T) {
 	r := pack("/uevent", "/drivers_probe")
 	if err := r.Err(); err != nil || len(r.Problems) != 1 || r.Problems[0].Severity != report.Info {
 		t.Errorf("%v, %+v", err, r.Problems)
+	}
+}
+
+// TestFullStore: a place without room is said with what to do, and by the name
+// that people know.
+func TestFullStore(t *testing.T) {
+	o := BackupOptions{URL: "/run/lifeboat-stick-1", Shown: "usb:"}
+	err := unwritten(o.shown("/run/lifeboat-stick-1/web01/20261125T030000Z.lba"), fmt.Errorf("frame 7: %w", unix.ENOSPC))
+	if p := report.ProblemOf(err); p.Code != report.CodeNoSpace || !strings.Contains(p.Text, "usb:web01/20261125T030000Z.lba: ") || !strings.Contains(p.Next, "remove old archives") {
+		t.Errorf("%+v", p)
+	}
+	if err := unwritten("x", unix.EIO); report.ProblemOf(err).Code == report.CodeNoSpace {
+		t.Errorf("a broken disk: %v", err)
+	}
+	for _, c := range []struct {
+		o    BackupOptions
+		name string
+	}{{BackupOptions{URL: "/srv/backup"}, "/srv/backup/a/b.lba"}, {o, "/srv/other/a/b.lba"}, {BackupOptions{URL: "http://nas/x", Shown: "usb:"}, "/srv/a/b.lba"}} {
+		if got := c.o.shown(c.name); got != c.name {
+			t.Errorf("%s is shown as %s", c.name, got)
+		}
 	}
 }

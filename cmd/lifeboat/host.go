@@ -268,11 +268,15 @@ func (a *app) makeRescue(ctx context.Context, conf *config.Config, m *manifest.M
 func (a *app) makeBackup(ctx context.Context, conf *config.Config, m *manifest.Manifest, way *wayOut) (*builder.BackupResult, error) {
 	res, err := builder.Backup(ctx, builder.BackupOptions{Manifest: m, URL: way.url, Passing: way.passing != "",
 		Store:   backup.Options{TokenFile: conf.Backup.TokenFile, CAFile: conf.Backup.CAFile},
+		Shown:   way.shown(),
 		Exclude: append(builder.OutputExcludes(conf.OutputDir), conf.Backup.Exclude...), Sink: a.out})
 	if err != nil {
 		return nil, err
 	}
 	way.packed(res.Name)
+	if way.usb {
+		res.Name = nameOnStick(res.Name)
+	}
 	for _, p := range res.Problems {
 		if p.Severity != report.Error { // errors end the command
 			a.out.Warn(p)

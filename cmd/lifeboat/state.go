@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -118,8 +117,8 @@ func (a *app) noteBackup(doc made, conf *config.Config, m *manifest.Manifest) er
 		return nil
 	}
 	s := &builder.BackupState{Made: justNow(), By: Version, Method: conf.Backup.Method, Name: x.Name, UUID: x.UUID, Bytes: x.Bytes, Manifest: m}
-	if backup.IsUSB(conf.Backup.URL) { // where it was mounted says nothing
-		s.Name = backup.USB + filepath.Join(filepath.Base(filepath.Dir(x.Name)), filepath.Base(x.Name))
+	if backup.IsUSB(conf.Backup.URL) {
+		s.Name = nameOnStick(x.Name)
 	}
 	for _, p := range x.Problems {
 		if p.Code == report.CodeFilesUnread {

@@ -78,6 +78,24 @@ func (w *wayOut) open() error {
 	return nil
 }
 
+// shown is what the backup's place is called: where a stick is mounted, or
+// what an archive passes through, says nothing.
+func (w *wayOut) shown() string {
+	if w.usb {
+		return backup.USB
+	}
+	return ""
+}
+
+// nameOnStick is the name of an archive that lies on a stick, or passes into
+// the image of one, at path.
+func nameOnStick(path string) string {
+	if backup.IsUSB(path) {
+		return path
+	}
+	return backup.USB + filepath.Join(filepath.Base(filepath.Dir(path)), filepath.Base(path))
+}
+
 // packed notes an archive that goes into the image.
 func (w *wayOut) packed(name string) {
 	if w.passing == "" {
