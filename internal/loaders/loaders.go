@@ -51,6 +51,7 @@ const (
 // candidate is one place where a distribution keeps a file.
 type candidate struct {
 	path, pkg string
+	ubuntu    bool // only Ubuntu's package has it there
 }
 
 // places lists for each role where it may lie, the best first. Debian and
@@ -58,22 +59,22 @@ type candidate struct {
 // ".latest", and its MokManager is signed without saying so in its name.
 var places = map[Role][]candidate{
 	Shim: {
-		{"/usr/lib/shim/shimx64.efi.signed.latest", "shim-signed"},
-		{"/usr/lib/shim/shimx64.efi.signed", "shim-signed"},
-		{"/usr/lib/shim/shimx64.efi.dualsigned", "shim-signed"},
+		{"/usr/lib/shim/shimx64.efi.signed.latest", "shim-signed", true},
+		{"/usr/lib/shim/shimx64.efi.signed", "shim-signed", false},
+		{"/usr/lib/shim/shimx64.efi.dualsigned", "shim-signed", true},
 	},
 	MokManager: {
-		{"/usr/lib/shim/mmx64.efi.signed", "shim-helpers-amd64-signed"},
-		{"/usr/lib/shim/mmx64.efi", "shim-signed"},
+		{"/usr/lib/shim/mmx64.efi.signed", "shim-helpers-amd64-signed", false},
+		{"/usr/lib/shim/mmx64.efi", "shim-signed", true},
 	},
-	GrubCD:      {{"/usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed", "grub-efi-amd64-signed"}},
-	GrubCDPlain: {{"/usr/lib/grub/x86_64-efi/monolithic/gcdx64.efi", "grub-efi-amd64-bin"}},
-	GrubDisk:    {{"/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed", "grub-efi-amd64-signed"}},
-	GrubNet:     {{"/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", "grub-efi-amd64-signed"}},
-	GrubPC:      {{"/usr/lib/grub/i386-pc/kernel.img", "grub-pc-bin"}},
-	HybridBoot:  {{"/usr/lib/grub/i386-pc/boot_hybrid.img", "grub-pc-bin"}},
-	DiskBoot:    {{"/usr/lib/grub/i386-pc/boot.img", "grub-pc-bin"}},
-	GrubMkimage: {{"/usr/bin/grub-mkimage", "grub-common"}},
+	GrubCD:      {{"/usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed", "grub-efi-amd64-signed", false}},
+	GrubCDPlain: {{"/usr/lib/grub/x86_64-efi/monolithic/gcdx64.efi", "grub-efi-amd64-bin", false}},
+	GrubDisk:    {{"/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed", "grub-efi-amd64-signed", false}},
+	GrubNet:     {{"/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", "grub-efi-amd64-signed", false}},
+	GrubPC:      {{"/usr/lib/grub/i386-pc/kernel.img", "grub-pc-bin", false}},
+	HybridBoot:  {{"/usr/lib/grub/i386-pc/boot_hybrid.img", "grub-pc-bin", false}},
+	DiskBoot:    {{"/usr/lib/grub/i386-pc/boot.img", "grub-pc-bin", false}},
+	GrubMkimage: {{"/usr/bin/grub-mkimage", "grub-common", false}},
 }
 
 // needs lists for each mode the roles that a medium for it is made of.
@@ -86,12 +87,13 @@ var needs = map[Mode][]Role{
 // Set is what a host has of the loader files.
 type Set struct {
 	root  string
+	like  string          // ID= of its os-release
 	files map[Role]string // path as seen by this process
 }
 
 // Find looks for all loader files below root, which is "/" on a running host.
 func Find(root string) Set {
-	s := Set{root: root, files: map[Role]string{}}
+	s := Set{root: root, like: distribution(root), files: map[Role]string{}}
 	for role, list := range places {
 		for _, c := range list {
 			p := filepath.Join(root, c.path)
@@ -127,8 +129,36 @@ func (s Set) Read(r Role) ([]byte, error) {
 	return b, nil
 }
 
+// distribution is the ID= of os-release below root; "" when it does not say.
+func distribution(root string) string {
+	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
+		b, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			continue
+		}
+		for _, l := range strings.Split(string(b), "\n") {
+			if v, ok := strings.CutPrefix(l, "ID="); ok {
+				return strings.Trim(strings.TrimSpace(v), `"'`)
+			}
+		}
+	}
+	return ""
+}
+
+// expected is where this host's distribution would have the file: the package
+// that is named must be one that it knows.
+func (s Set) expected(r Role) candidate {
+	list := places[r]
+	for _, c := range list {
+		if c.ubuntu == (s.like == "ubuntu") {
+			return c
+		}
+	}
+	return list[0]
+}
+
 func (s Set) absent(r Role) error {
-	c := places[r][0]
+	c := s.expected(r)
 	return fmt.Errorf("%s is missing: install the package %s", filepath.Join(s.root, c.path), c.pkg)
 }
 
@@ -150,7 +180,7 @@ func (s Set) Missing(m Mode) []Missing {
 	var out []Missing
 	for _, r := range needs[m] {
 		if s.files[r] == "" {
-			c := places[r][0]
+			c := s.expected(r)
 			out = append(out, Missing{Mode: m, Role: r, Path: c.path, Package: c.pkg})
 		}
 	}

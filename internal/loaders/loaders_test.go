@@ -169,3 +169,26 @@ func FuzzSigned(f *testing.F) {
 	f.Add([]byte("MZ"))
 	f.Fuzz(func(t *testing.T, b []byte) { _, _ = signed(bytes.NewReader(b)) })
 }
+
+// TestPackageOfDistribution: what is to be installed is a package that the
+// host's own distribution has.
+func TestPackageOfDistribution(t *testing.T) {
+	for release, want := range map[string]string{
+		"": "shim-signed grub-efi-amd64-signed shim-helpers-amd64-signed",
+		"NAME=\"Debian\"\nVERSION_ID=12\nID=debian\n": "shim-signed grub-efi-amd64-signed shim-helpers-amd64-signed",
+		"ID_LIKE=debian\nID=\"ubuntu\"\n":             "shim-signed grub-efi-amd64-signed",
+	} {
+		root := t.TempDir()
+		if release != "" {
+			if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(root, "etc/os-release"), []byte(release), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := Packages(Find(root).Missing(SecureBoot)); got != want {
+			t.Errorf("with %q: install %s, want %s", release, got, want)
+		}
+	}
+}
