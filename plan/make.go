@@ -55,6 +55,7 @@ func Make(in Input) *Plan {
 		k.checkLVM()
 		k.checkBoot()
 		k.checkLiving()
+		k.matchCards()
 		k.makeSteps()
 		k.makeNeeds()
 		k.checkNeeds()

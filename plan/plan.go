@@ -87,6 +87,7 @@ type Plan struct {
 	Assignments []Assignment         `json:"assignments"`
 	Steps       []Step               `json:"steps"`
 	Renames     []Rename             `json:"renames,omitempty"` // identities that change
+	Cards       []Card               `json:"cards,omitempty"`   // network cards whose address or place changes
 	Erased      []DiskRef            `json:"erased"`
 	Untouched   []DiskRef            `json:"untouched"`
 	Needs       Needs                `json:"needs"`
@@ -138,6 +139,9 @@ type Rename struct {
 	Node manifest.ID `json:"node,omitempty"`
 }
 
+// RenameMAC is the kind of a network card's address.
+const RenameMAC = "mac"
+
 // Stage groups steps; recover --from and --to name them.
 type Stage string
 
@@ -167,6 +171,7 @@ const (
 	VerbRestore   Verb = "restore"    // no node: all mounts of the backup
 	VerbSwapFile  Verb = "swapfile"   // swapfile: make it in its mounted filesystem
 	VerbPoints    Verb = "points"     // no node: mount points and standard directories
+	VerbNetwork   Verb = "network"    // no node: network cards keep their names, and their configuration finds them
 	VerbIDs       Verb = "ids"        // no node: rewrite identities by the old→new table, find leftovers
 	VerbInitramfs Verb = "initramfs"  // Arg = kernel version: check, rebuild when something is missing
 	VerbGRUB      Verb = "grub"       // disk; Arg = platform (i386-pc)

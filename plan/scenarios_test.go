@@ -264,4 +264,12 @@ var scenarios = []scenario{
 		in.Policy = Policy{OwnHardware: true, Method: "archive"}
 		in.Machine = &in.Manifest.Machine
 	}, match: map[string]string{"OLD-1": "sda"}, rule: ByOwn, refuse: []string{report.CodeUncovered}},
+	{name: "network-cards", host: biosHost, disks: disks(blank("NEW-1", 12*gib)), change: func(in *Input) {
+		onCards(was("enp1s0", 1, 1), was("enp2s0", 2, 2))(in)
+		in.Machine.NICs = []manifest.NIC{is(2, 1), is(7, 6)}
+	}},
+	{name: "network-doubt", host: biosHost, disks: disks(blank("NEW-1", 12*gib)), change: func(in *Input) {
+		onCards(was("enp1s0", 1, 1), was("enp2s0", 2, 2))(in)
+		in.Machine.NICs = []manifest.NIC{is(8, 6), is(9, 7)}
+	}},
 }

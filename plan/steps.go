@@ -154,6 +154,9 @@ func (s *stepper) restore(mounts []string) []string {
 // adapt rewrites identities and sees to the initramfs of each kernel: of the
 // one that is started a failure stops the run, of the others it is told.
 func (s *stepper) adapt(after []string) []string {
+	if len(s.k.p.Cards) > 0 {
+		after = []string{s.add(Step{Verb: VerbNetwork, Stage: StageAdapt, After: after, Again: AgainRun})}
+	}
 	last := []string{s.add(Step{Verb: VerbIDs, Stage: StageAdapt, After: after, Again: AgainRun, Fatal: true})}
 	ids := last
 	named := slices.ContainsFunc(s.k.m.System.Kernels, func(kn manifest.Kernel) bool { return kn.Default })

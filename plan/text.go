@@ -221,6 +221,8 @@ func (st Step) plainText(target *manifest.Storage) string {
 		return s
 	case VerbPoints:
 		return "make mount points and standard directories that no backup holds"
+	case VerbNetwork:
+		return "let network cards keep their names, with their configuration"
 	case VerbIDs:
 		return "rewrite identities that changed, and look for leftovers"
 	case VerbInitramfs:
@@ -284,6 +286,7 @@ func (p *Plan) Text() string {
 			line("  %s %s → %s", r.Kind, r.Old, quote(r.New))
 		}
 	}
+	p.cardsText(&b)
 	section(&b, "Steps", len(p.Steps), "none")
 	for i, s := range p.Steps {
 		line("  %2d. %s", i+1, s.Text(&p.Target, p))

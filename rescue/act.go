@@ -145,6 +145,7 @@ func (a *actor) stage(ctx context.Context, st plan.Stage, acts Acts) error {
 func (a *actor) acts() Acts {
 	out := Acts{
 		plan.VerbRestore: a.restore, plan.VerbPoints: a.points,
+		plan.VerbNetwork:   a.adapted((*adapt.Adapter).Network),
 		plan.VerbIDs:       a.adapted((*adapt.Adapter).IDs),
 		plan.VerbInitramfs: a.adapted((*adapt.Adapter).Initramfs),
 		plan.VerbGRUB:      a.loader((*bootloader.Loader).InstallBIOS),

@@ -58,7 +58,8 @@ func (a *Adapter) IDs(ctx context.Context, _ plan.Step) error {
 	}
 	var table []plan.Rename
 	for _, r := range a.Renames {
-		if r.Old != "" && r.New != "" && r.Old != r.New && telling(r.Old) {
+		// What a card is set to is not what it is found by: see Network.
+		if r.Old != "" && r.New != "" && r.Old != r.New && telling(r.Old) && r.Kind != plan.RenameMAC {
 			table = append(table, r)
 		}
 	}
