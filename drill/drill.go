@@ -179,12 +179,12 @@ func (d *drill) phase(name string, f func() error) error {
 	return err
 }
 
-// makeDisks makes a blank disk for every disk that the manifest names, of the
-// same size unless told otherwise, and without a serial: new hardware.
+// makeDisks makes a blank disk for every disk that the host needs, of the same
+// size unless told otherwise, and without a serial: new hardware.
 func (d *drill) makeDisks() error {
 	sizes := d.o.Disks
 	if len(sizes) == 0 {
-		for _, n := range d.m.Storage.OfKind(manifest.KindDisk) {
+		for _, n := range d.m.OwnDisks() {
 			sizes = append(sizes, n.Bytes)
 		}
 	}

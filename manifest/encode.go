@@ -161,6 +161,14 @@ func (m *Manifest) ownDisks() map[ID]bool {
 	return own
 }
 
+// OwnDisks are the disks that a recovery would need, in the graph's order.
+// Others, such as the stick that a backup was just written to, were merely
+// plugged in.
+func (m *Manifest) OwnDisks() []*Node {
+	own := m.ownDisks()
+	return slices.DeleteFunc(m.Storage.OfKind(KindDisk), func(n *Node) bool { return !own[n.ID] })
+}
+
 // intent leaves out what lies on foreign disks only, and in the rest what was
 // merely observed.
 func (s Storage) intent(own map[ID]bool) Storage {

@@ -225,6 +225,26 @@ func TestFingerprint(t *testing.T) {
 	}
 }
 
+// TestOwnDisks: a stick that is merely plugged in is no disk of the host,
+// wherever it stands in the graph.
+func TestOwnDisks(t *testing.T) {
+	m := golden(t)
+	want := len(m.OwnDisks())
+	stick := []Node{{ID: "disk:serial-STICK", Kind: KindDisk, Disk: &Disk{Serial: "STICK"}},
+		{ID: "fs:lent", Kind: KindFS, On: []Edge{{Node: "disk:serial-STICK"}}, FS: &FS{}}}
+	m.Storage.Nodes = append(stick, m.Storage.Nodes...)
+	if got := m.OwnDisks(); want == 0 || len(got) != want || got[0].ID == "disk:serial-STICK" {
+		t.Errorf("%d disks, want %d: %+v", len(got), want, got)
+	}
+	if m.Fingerprint() != golden(t).Fingerprint() {
+		t.Error("a stick that is plugged in counts")
+	}
+	m.Storage.Mounts = append(m.Storage.Mounts, Mount{Path: "/lent", Node: "fs:lent", Backup: ScopeFull})
+	if got := m.OwnDisks(); len(got) != want+1 {
+		t.Errorf("%d disks with a mount of the stick", len(got))
+	}
+}
+
 func TestGraph(t *testing.T) {
 	s := &golden(t).Storage
 	root := golden(t).Boot.RootFS
