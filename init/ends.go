@@ -13,6 +13,7 @@ import (
 
 	"lifeboat/init/internal/early"
 	"lifeboat/init/internal/reap"
+	"lifeboat/internal/handoff"
 )
 
 // end is a way for the system to end.
@@ -22,10 +23,13 @@ type end struct {
 	text    string
 }
 
+const kexecSignal = syscall.Signal(handoff.KexecSignal)
+
 var ends = map[string]end{
 	"reboot":   {unix.SIGTERM, unix.LINUX_REBOOT_CMD_RESTART, "Rebooting"},
 	"poweroff": {unix.SIGUSR2, unix.LINUX_REBOOT_CMD_POWER_OFF, "Powering off"},
 	"halt":     {unix.SIGUSR1, unix.LINUX_REBOOT_CMD_HALT, "Halting"},
+	"kexec":    {kexecSignal, unix.LINUX_REBOOT_CMD_KEXEC, "Starting the kernel that was loaded"},
 }
 
 // signals takes over every signal that asks for something, and every other
@@ -40,7 +44,7 @@ func signals() <-chan os.Signal {
 		}
 	}()
 	c := make(chan os.Signal, 16)
-	signal.Notify(c, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPWR)
+	signal.Notify(c, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPWR, kexecSignal)
 	return c
 }
 
@@ -52,6 +56,8 @@ func endOf(s os.Signal) (end, bool) {
 		return ends["poweroff"], true
 	case unix.SIGUSR1:
 		return ends["halt"], true
+	case kexecSignal:
+		return ends["kexec"], true
 	}
 	return end{}, false
 }

@@ -26,8 +26,10 @@
 //     line applied; /run/lifeboat/order.faults, if it exists, says what was
 //     wrong with either, a line each. /run/lifeboat/init.log is PID 1's own log.
 //   - PID 1 reboots on SIGTERM and SIGINT (Ctrl-Alt-Del), powers off on SIGUSR2
-//     and SIGPWR, halts on SIGUSR1. The commands reboot, poweroff, halt and
-//     shutdown [-r|-H] send these. All children get SIGTERM and have 10 s to end.
+//     and SIGPWR, halts on SIGUSR1, and on SIGRTMIN+6, as systemd does, starts
+//     the kernel that was loaded (kexec), or reboots when none was. The commands
+//     reboot, poweroff, halt and shutdown [-r|-H] send these. All children get
+//     SIGTERM and have 10 s to end.
 package main
 
 import (
@@ -92,6 +94,11 @@ func pid1() {
 		reap.Guard(lg.f, "going down", func() { down(table, lg.f, stopping) })
 		err := unix.Reboot(e.command)
 		lg.f("%s: %v", e.text, err)
+		if e.command == unix.LINUX_REBOOT_CMD_KEXEC {
+			// Nothing runs any more, and no kernel is loaded: as if a restart was asked for.
+			err = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+			lg.f("restart: %v", err)
+		}
 	}
 }
 

@@ -56,7 +56,7 @@ func (k *maker) checkMark(m match, mark manifest.Mark, since time.Time) {
 		k.say(report.CodeOrderDone, d, nextLiving, "%s holds what this order restored already (on %s)", diskText(ref(d)), mark.Device)
 		return
 	}
-	same := mark.MachineID != "" && mark.MachineID == k.m.Host.MachineID || mark.Host != "" && strings.EqualFold(mark.Host, k.m.Host.Name)
+	same := ofHost(k.m, mark)
 	newest, err := time.Parse(time.RFC3339, mark.Newest)
 	if err == nil && !newest.After(since) || mark.Host == "" && mark.MachineID == "" {
 		return // used before the backup only, or no system but another order's mark

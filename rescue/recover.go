@@ -93,10 +93,11 @@ func (w *Worker) recover(ctx context.Context, r Request) (res *report.Result) {
 		}
 		s.finish(res, err)
 	}()
-	if err = s.prepare(ctx); err != nil {
-		return res
+	if err = s.prepare(ctx); err == nil {
+		_, err = s.nextAttempt()
 	}
-	if _, err = s.nextAttempt(); err != nil {
+	if err != nil {
+		err = s.installedInstead(ctx, err)
 		return res
 	}
 	if err = s.confirm(ctx); err != nil {

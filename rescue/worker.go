@@ -206,7 +206,11 @@ func (w *Worker) autoStart(ctx context.Context) *report.Result {
 	case w.Start > 1:
 		w.J.Note("The recovery program ended in the middle; it starts again (attempt %d of %d)", again, maxAttempts)
 	}
-	return w.try(ctx, Request{Do: "recover", own: true})
+	res := w.try(ctx, Request{Do: "recover", own: true})
+	if leadsToInstalled(res) {
+		w.countToInstalled(ctx)
+	}
+	return res
 }
 
 // try runs one recovery and never lets a fault of ours end the worker.
@@ -244,6 +248,7 @@ func (w *Worker) menu(ctx context.Context, last *report.Result) *report.Result {
 		{"5", "Switch this machine off"},
 		{"6", "Look at the installed system first, write nothing"},
 		{"7", "Repair what starts the installed system, touch no data (asks before it writes)"},
+		{"9", "Start the installed system"},
 	}}
 	if len(keptFolders([]string{keptRoot})) > 0 {
 		q.Choices = append(q.Choices, Choice{"8", "Put back what was on the disks before the recovery, as long as no filesystem was made"})
@@ -303,6 +308,8 @@ func (w *Worker) choose(ctx context.Context, r Request, last *report.Result) *re
 	case "8":
 		r.Attended = true
 		return w.undo(ctx, r)
+	case "9":
+		w.startInstalled(ctx)
 	case "4":
 		w.power(ctx, false)
 	case "5":
@@ -329,6 +336,8 @@ func resultTitle(r *report.Result) string {
 		return fmt.Sprintf("The repair of %s failed (exit code %d)", r.Host, r.Exit)
 	case r.Exit == report.ExitOK:
 		return r.Host + " is recovered"
+	case leadsToInstalled(r):
+		return fmt.Sprintf("Nothing was erased: %s has a system that is to be started (exit code %d)", r.Host, r.Exit)
 	case r.State == "refused":
 		return fmt.Sprintf("Nothing was erased: the recovery of %s was refused (exit code %d)", r.Host, r.Exit)
 	}
@@ -342,6 +351,12 @@ func (w *Worker) power(ctx context.Context, off bool) {
 		sig, text = unix.SIGUSR2, "Switching off"
 	}
 	w.J.Note("%s this machine", text)
+	w.end(ctx, sig)
+}
+
+// end has PID 1 end this system by one of its signals, once all that was said
+// has gone out.
+func (w *Worker) end(ctx context.Context, sig unix.Signal) {
 	w.port.flush()
 	if err := unix.Kill(1, sig); err != nil {
 		w.J.Note("PID 1 did not take the order: %v", err)
@@ -353,6 +368,9 @@ func (w *Worker) power(ctx context.Context, off bool) {
 // bootLocal: this order has nothing to do here.
 func (w *Worker) bootLocal(ctx context.Context) error {
 	w.J.Note("Nothing is to be done here (lifeboat.recover=off)")
+	if w.Start == 1 {
+		w.countToInstalled(ctx)
+	}
 	for ctx.Err() == nil {
 		w.menu(ctx, nil)
 	}

@@ -9,6 +9,10 @@ import (
 	"strings"
 )
 
+// KexecSignal makes PID 1 end everything and start the kernel that was loaded:
+// SIGRTMIN+6 as the C library counts, systemd's meaning of it.
+const KexecSignal = 34 + 6
+
 // Paths that PID 1, the worker and the consoles share.
 const (
 	OrderInImage = "/etc/lifeboat/order.json"   // packed by the builder

@@ -119,7 +119,7 @@ func (m Menu) entries(b *strings.Builder) {
 		m.entry(b, Auto, "a", "Recover %s automatically", handoff.Auto)
 	}
 	m.entry(b, Steps, "s", "Recover %s step by step", handoff.Menu)
-	m.entry(b, Shell, "h", "Shell, to look at %s or repair it", handoff.Off)
+	m.entry(b, Shell, "h", "Shell, to look at %s or repair it", handoff.Menu)
 }
 
 // doneAlready makes the local disk the default of a medium that would recover

@@ -27,7 +27,7 @@ func TestMenuConfig(t *testing.T) {
 		"set default=local", "set timeout=10", "--file --set=root /lifeboat/id-0123-abcd",
 		"'Recover web01 automatically (2026-11-25, Linux 6.1.0-56-amd64)' --id auto",
 		`linux /boot/vmlinuz rootfstype=ramfs console=tty0 console=tty1 console=ttyS1,57600n8 net.ifnames=0 'quirk="a b"' 'it'\''s' '$root' ';reboot' lifeboat.recover=auto` + "\n",
-		"lifeboat.recover=menu", "lifeboat.recover=off", "initrd /boot/initrd.img",
+		"lifeboat.recover=menu", "initrd /boot/initrd.img",
 	} {
 		if !strings.Contains(c, want) {
 			t.Errorf("grub.cfg lacks %q", want)
@@ -78,7 +78,7 @@ func TestMenuDone(t *testing.T) {
 
 // TestMenuWords: what the kernel gets is what handoff understands.
 func TestMenuWords(t *testing.T) {
-	for _, e := range []string{handoff.Auto, handoff.Menu, handoff.Off} {
+	for _, e := range []string{handoff.Auto, handoff.Menu} {
 		o := handoff.Order{}
 		line := "lifeboat.recover=" + e
 		if !strings.Contains(menu().Config(), " "+line+"\n") {
