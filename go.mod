@@ -10,6 +10,7 @@ require (
 	github.com/jaypipes/pcidb v1.1.1
 	github.com/klauspost/compress v1.20.4
 	github.com/mdlayher/packet v1.1.2
+	github.com/muesli/reflow v0.3.0
 	github.com/pierrec/lz4/v4 v4.1.26
 	github.com/pkg/sftp v1.13.12
 	github.com/schollz/progressbar/v3 v3.19.1
@@ -52,7 +53,6 @@ require (
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/muesli/ansi v0.0.0-20230316100256-276c6243b2f6 // indirect
 	github.com/muesli/cancelreader v0.2.2 // indirect
-	github.com/muesli/reflow v0.3.0 // indirect
 	github.com/muesli/termenv v0.15.1 // indirect
 	github.com/peterh/liner v1.2.2 // indirect
 	github.com/rck/unit v0.0.3 // indirect

@@ -276,6 +276,8 @@ func (w *Worker) showPlan(ctx context.Context, r Request) error {
 	err := s.prepare(ctx)
 	if s.plan != nil {
 		w.J.Note("%s", s.plan.Text())
+		// A screen of 25 lines shows only the end of a plan.
+		w.J.Note("In short\n%s", strings.Join(s.plan.DiskLines(), "\n"))
 		return nil
 	}
 	return err

@@ -97,7 +97,10 @@ func worker(ctx context.Context, _ *cli.Out, _ []string) error {
 // console shows the recovery on the terminal that PID 1 gave us.
 func console(ctx context.Context, _ *cli.Out, _ []string) error {
 	c := ui.New(os.Getenv("LIFEBOAT_CONSOLE"), func() error { return shell(ctx, nil, nil) })
-	return c.Run(ctx)
+	if err := c.Run(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil // the machine goes down
 }
 
 // ask sends a request to the worker.

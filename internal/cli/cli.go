@@ -218,15 +218,18 @@ func (o *Out) endBar() {
 	}
 }
 
-// Bar is a progress line in words: bytes, share, rate, time left.
+// Bar is a progress line in words: bytes, share, rate, time left. How long it
+// takes is said from the first hundredth on: before, it would be a guess.
 func Bar(done, total int64, since time.Duration) string {
 	rate := float64(done) / max(since.Seconds(), 0.001)
-	s := fmt.Sprintf("%s, %s/s", Size(done), Size(int64(rate)))
-	if total > 0 {
-		left := time.Duration(float64(total-done) / max(rate, 1) * float64(time.Second)).Round(time.Second)
-		s = fmt.Sprintf("%3d %%, %s of %s, %s/s, %s left", done*100/total, Size(done), Size(total), Size(int64(rate)), left)
+	switch {
+	case total <= 0:
+		return fmt.Sprintf("%s, %s/s", Size(done), Size(int64(rate)))
+	case done < total/100:
+		return fmt.Sprintf("%3d %%, %s of %s", done*100/total, Size(done), Size(total))
 	}
-	return s
+	left := time.Duration(float64(total-done) / max(rate, 1) * float64(time.Second)).Round(time.Second)
+	return fmt.Sprintf("%3d %%, %s of %s, %s/s, %s left", done*100/total, Size(done), Size(total), Size(int64(rate)), left)
 }
 
 // Size writes bytes with a binary unit, as people read them.

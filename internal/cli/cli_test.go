@@ -96,6 +96,9 @@ func TestSizeAndBar(t *testing.T) {
 	if got := Bar(50<<20, 100<<20, 5*time.Second); got != " 50 %, 50.0 MiB of 100.0 MiB, 10.0 MiB/s, 5s left" {
 		t.Error(got)
 	}
+	if got := Bar(6<<10, 600<<20, 14*time.Second); got != "  0 %, 6.0 KiB of 600.0 MiB" {
+		t.Error(got)
+	}
 	if got := Bar(0, 0, 0); !strings.HasPrefix(got, "0 B") {
 		t.Error(got)
 	}

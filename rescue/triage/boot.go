@@ -54,7 +54,10 @@ func (s *scene) sectors() {
 		if n == nil || n.Disk == nil {
 			continue
 		}
-		x := Sector{Disk: id, Name: "disk " + strings.TrimSpace(n.Disk.Model+" "+n.Disk.Serial)}
+		x := Sector{Disk: id, Name: "the captured disk"}
+		if named := strings.TrimSpace(n.Disk.Model + " " + n.Disk.Serial); named != "" {
+			x.Name = "disk " + named
+		}
 		is := s.foundDisk(id)
 		if is == nil {
 			x.State, x.Detail = Missing, "the disk is not there"

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/muesli/reflow/wordwrap"
 	"golang.org/x/sys/unix"
 
 	"lifeboat/internal/cli"
@@ -38,8 +39,8 @@ type Console struct {
 	typed    []byte
 	onBar    bool
 	lastBar  time.Time
-	began    time.Time
-	progress string
+	began    time.Time // of what step counts
+	step     string
 }
 
 // New is the console of this process.
@@ -87,8 +88,40 @@ func (c *Console) line(format string, args ...any) {
 		fmt.Fprint(c.Out, "\r\x1b[K")
 		c.onBar = false
 	}
-	text := fmt.Sprintf(format, args...)
+	text := wrapped(fmt.Sprintf(format, args...), c.width())
 	fmt.Fprint(c.Out, strings.ReplaceAll(text, "\n", "\r\n")+"\r\n")
+}
+
+// width is how many columns the screen has; 0 where it cannot be known, as on
+// serial lines, whose terminals break lines by themselves.
+func (c *Console) width() int {
+	if c.In == nil {
+		return 0
+	}
+	w, err := unix.IoctlGetWinsize(int(c.In.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(w.Col)
+}
+
+// wrapped breaks lines between words; what continues a line stands two columns
+// further in.
+func wrapped(text string, width int) string {
+	const least = 40 // below that every break is as bad as none
+	if width < least {
+		return text
+	}
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		rest := strings.TrimLeft(l, " ")
+		lead := l[:len(l)-len(rest)]
+		if len(lead)+2 >= width/2 {
+			continue
+		}
+		lines[i] = lead + strings.ReplaceAll(wordwrap.String(rest, width-len(lead)-3), "\n", "\n"+lead+"  ")
+	}
+	return strings.Join(lines, "\n")
 }
 
 // show prints one event.
@@ -97,7 +130,7 @@ func (c *Console) show(e report.Event) {
 	defer c.mu.Unlock()
 	switch e.Kind {
 	case report.Started:
-		c.began, c.lastBar = e.Time, time.Time{}
+		c.began, c.step, c.lastBar = e.Time, e.Step, time.Time{}
 		if e.Text != "" {
 			c.line("%s ...", e.Text)
 		}
@@ -147,6 +180,9 @@ func (c *Console) result(e report.Event) {
 func (c *Console) bar(e report.Event) {
 	if time.Since(c.lastBar) < 900*time.Millisecond {
 		return
+	}
+	if e.Step != c.step { // what is no step of a plan has no beginning of its own
+		c.began, c.step = e.Time, e.Step
 	}
 	c.lastBar = time.Now()
 	fmt.Fprintf(c.Out, "\r\x1b[K  %s", cli.Bar(e.Done, e.Total, e.Time.Sub(c.began)))

@@ -21,12 +21,12 @@ import (
 
 // installedInit is the whole installed system: it says how it was started, and
 // switches the machine off.
-const installedInit = `#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /dev
-/bin/busybox mount -t proc none /proc
-/bin/busybox mount -t devtmpfs none /dev
-echo "INSTALLED-SYSTEM $(/bin/busybox cat /proc/cmdline)" > /dev/ttyS0
-/bin/busybox poweroff -f
+const installedInit = `#!/usr/bin/busybox sh
+/usr/bin/busybox mkdir -p /proc /dev
+/usr/bin/busybox mount -t proc none /proc
+/usr/bin/busybox mount -t devtmpfs none /dev
+echo "INSTALLED-SYSTEM $(/usr/bin/busybox cat /proc/cmdline)" > /dev/ttyS0
+/usr/bin/busybox poweroff -f
 `
 
 // installedConfig starts it; the second entry is never the default.
@@ -50,7 +50,7 @@ func installedDisks(t *testing.T, order string) []qemu.Drive {
 		t.Fatalf("busybox is missing: run tests/setup.sh: %v", err)
 	}
 	system := func(w *cpio.Writer) error {
-		if err := w.File("bin/busybox", 0o755, busybox); err != nil {
+		if err := w.File("usr/bin/busybox", 0o755, busybox); err != nil {
 			return err
 		}
 		return w.File("init", 0o755, []byte(installedInit))
@@ -99,11 +99,11 @@ func digest(t *testing.T, file string) string {
 }
 
 // oneDisk is the manifest of a host with one filesystem on one disk.
-func oneDisk(t *testing.T) []byte {
+func oneDisk(t *testing.T, host string) []byte {
 	t.Helper()
 	const gib = 1 << 30
 	dir := manifest.Inode{Type: "dir", Mode: "0755"}
-	m := &manifest.Manifest{Format: manifest.Format, Made: time.Date(2026, 5, 1, 3, 0, 0, 0, time.UTC), Host: manifest.Host{Name: "packed"},
+	m := &manifest.Manifest{Format: manifest.Format, Made: time.Date(2026, 5, 1, 3, 0, 0, 0, time.UTC), Host: manifest.Host{Name: host},
 		Storage: manifest.Storage{
 			Nodes: []manifest.Node{
 				{ID: "disk:serial-S", Kind: manifest.KindDisk, Bytes: 8 * gib, Disk: &manifest.Disk{Serial: "S", Bytes: 8 * gib, Logical: 512, Physical: 512}},
@@ -130,14 +130,8 @@ func TestInstalledSystem(t *testing.T) {
 	disks := installedDisks(t, "order-1")
 	before := digest(t, disks[0].File)
 	packed := packedSegment(t, strings.TrimPrefix(image, "/boot/vmlinuz-"))
-	order := makePart(t, func(w *cpio.Writer) error {
-		if err := w.File("etc/lifeboat/manifest.json", 0o600, oneDisk(t)); err != nil {
-			return err
-		}
-		return w.File("etc/lifeboat/order.json", 0o600, []byte(`{"id":"order-1","build_id":"b1","host":"packed","built":"2026-05-01T03:00:00Z","recover":"auto","then":"reboot","verify":"","backup":{"method":"archive","url":"file:///nowhere/none.lba"},"net":{}}`))
-	})
-	start := func(name, words string) *Machine {
-		return boot(t, setup{name: name, segments: [][]byte{packed, order}, drives: disks, memory: 2 << 30,
+	start := func(name, host, order, words string) *Machine {
+		return boot(t, setup{name: name, segments: [][]byte{packed, orderPart(t, host, order)}, drives: disks, memory: 2 << 30,
 			append: words, ports: []qemu.Port{{Name: drill.PortEvents}}})
 	}
 	finish := func(m *Machine) {
@@ -154,13 +148,13 @@ func TestInstalledSystem(t *testing.T) {
 		}
 	}
 	t.Run("order done", func(t *testing.T) {
-		m := start("order-done", "")
+		m := start("order-done", "packed", "order-1", "")
 		m.expect(m.Console(), 0, `The installed system is started in 10 s; any key`)
 		finish(m)
 		orderDone(t, m.Port(drill.PortEvents).Text())
 	})
 	t.Run("off, a person stays, then the menu", func(t *testing.T) {
-		m := start("off", "lifeboat.recover=off")
+		m := start("off", "packed", "order-1", "lifeboat.recover=off")
 		m.expect(m.Console(), 0, `any key stops`)
 		if _, err := m.Console().Write([]byte("x")); err != nil {
 			t.Fatal(err)
@@ -174,13 +168,27 @@ func TestInstalledSystem(t *testing.T) {
 		}
 		finish(m)
 	})
-	t.Run("another order", func(t *testing.T) {
-		m := start("other-order", "lifeboat.order=order-2")
-		m.expect(m.Console(), 0, `What is to be done|Nothing was erased`)
+	t.Run("living", func(t *testing.T) {
+		m := start("living", "packed", "order-2", "")
+		m.expect(m.Console(), 0, `holds a system of packed \(on .*\) that was used after the backup`)
+		finish(m)
+	})
+	t.Run("another host's", func(t *testing.T) {
+		m := start("other-host", "other", "order-2", "")
 		m.expect(m.Console(), 0, `9  Start the installed system`)
 		if strings.Contains(m.Console().Text(), "is started in") {
-			t.Error("another order's mark leads to the local disk")
+			t.Error("another host's system is started")
 		}
+	})
+}
+
+// orderPart is what an image holds of its order and its host.
+func orderPart(t *testing.T, host, id string) []byte {
+	return makePart(t, func(w *cpio.Writer) error {
+		if err := w.File("etc/lifeboat/manifest.json", 0o600, oneDisk(t, host)); err != nil {
+			return err
+		}
+		return w.File("etc/lifeboat/order.json", 0o600, []byte(`{"id":"`+id+`","build_id":"b1","host":"`+host+`","built":"2026-05-01T03:00:00Z","recover":"auto","then":"reboot","verify":"","backup":{"method":"archive","url":"file:///nowhere/none.lba"},"net":{}}`))
 	})
 }
 
