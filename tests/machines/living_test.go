@@ -1,4 +1,4 @@
-//go:build machines
+//go:build machines && deep
 
 package machines
 
