@@ -34,13 +34,13 @@ type Console struct {
 	Socket string // the worker's socket; handoff.AnswersPath
 	Shell  func() error
 
-	mu       sync.Mutex
-	open     *rescue.Question
-	typed    []byte
-	onBar    bool
-	lastBar  time.Time
-	began    time.Time // of what step counts
-	step     string
+	mu      sync.Mutex
+	open    *rescue.Question
+	typed   []byte
+	onBar   bool
+	lastBar time.Time
+	began   time.Time // of what step counts
+	step    string
 }
 
 // New is the console of this process.
