@@ -241,7 +241,7 @@ func (a *actor) loader(f func(*bootloader.Loader, context.Context, plan.Step) er
 		if err := a.enter(); err != nil {
 			return err
 		}
-		l := &bootloader.Loader{Root: a.root, Manifest: a.s.manifest, Plan: a.s.plan, Run: a.s.w.Exec, Sink: a.s.w.J,
+		l := &bootloader.Loader{Root: a.root, Manifest: a.s.manifest, Plan: a.s.plan, Run: a.s.w.Exec, Sink: a.s.w.J, Frozen: a.s.grubFrozen(),
 			Device: func(id manifest.ID) (string, error) { return a.st.Device(ctx, id) }}
 		return f(l, ctx, s)
 	}

@@ -216,16 +216,26 @@ func writable(p *plan.Plan, name string) bool {
 	return rw
 }
 
+// grubFrozen tells whether a repair leaves GRUB's folder as it is.
+func (s *session) grubFrozen() bool {
+	g := s.manifest.Boot.GRUB
+	return s.plan.Kind == plan.KindRepair && g != nil && !writable(s.plan, string(g.Dir))
+}
+
 // enterTarget makes the installed system a place to run programs in. What is
 // mounted read-only stays so.
 func (s *session) enterTarget() (*chroot.Root, error) {
 	var o chroot.Options
 	if s.plan.Kind == plan.KindRepair {
 		o.Scratch = !writable(s.plan, "/")
-		if g := s.manifest.Boot.GRUB; g != nil && !writable(s.plan, string(g.Dir)) {
+		if g := s.manifest.Boot.GRUB; s.grubFrozen() {
 			// grub-install copies its modules into the installed system, where
-			// they are whole already.
+			// they are whole already. Those of BIOS are not copied, see
+			// bootloader.Loader.Frozen: the folder must be the real one.
 			for _, d := range append([]string{"fonts", "locale"}, g.Platforms...) {
+				if d == "i386-pc" {
+					continue
+				}
 				o.Cover = append(o.Cover, path.Join(string(g.Dir), d))
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,23 @@ func Peek(node, typ, dir string) error {
 	const flags = unix.MS_RDONLY | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOSUID | unix.MS_NOATIME
 	if err := unix.Mount(node, dir, typ, flags, data); err != nil {
 		return fmt.Errorf("look into %s (%s): %w", node, typ, err)
+	}
+	return nil
+}
+
+// PeekRun is Peek for a system whose own programs are to run.
+func PeekRun(node, typ, dir string) error {
+	if err := Peek(node, typ, dir); err != nil {
+		return err
+	}
+	// Only the mount's flags change: the filesystem stays as it was opened.
+	at, err := os.Readlink(dir)
+	if err != nil {
+		at = dir // a plain path is no link
+	}
+	const flags = unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NODEV | unix.MS_NOATIME
+	if err := unix.Mount("", at, "", flags, ""); err != nil {
+		return fmt.Errorf("let programs of %s run: %w", node, err)
 	}
 	return nil
 }

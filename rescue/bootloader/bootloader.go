@@ -27,6 +27,8 @@ type Loader struct {
 	Device func(manifest.ID) (string, error)
 	Run    run.Runner // programs of the rescue system
 	Sink   report.Sink
+	// Frozen: GRUB's folder in the system is whole and is not to be written.
+	Frozen bool
 	// Entries reads the firmware's boot entries; nil reads this machine's.
 	Entries func() []manifest.EFIEntry
 }
@@ -54,11 +56,30 @@ func (l *Loader) InstallBIOS(ctx context.Context, s plan.Step) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"--target=" + s.Arg, "--recheck", "--no-floppy", dev}
-	if err := l.install(ctx, args); err != nil {
+	if l.Frozen {
+		err = l.embed(ctx, s.Arg, dev)
+	} else {
+		err = l.install(ctx, []string{"--target=" + s.Arg, "--recheck", "--no-floppy", dev})
+	}
+	if err != nil {
 		return err
 	}
 	return l.checkSector(s.Node, dev)
+}
+
+// embed puts the image that an earlier grub-install left in GRUB's folder onto
+// a disk again. grub-install would make it anew in that folder.
+func (l *Loader) embed(ctx context.Context, platform, dev string) error {
+	dir := path.Join(string(l.Manifest.Boot.GRUB.Dir), platform)
+	tool := l.prefix() + "-bios-setup"
+	p, ok := l.Root.LookPath(tool)
+	if !ok { // Debian without grub-pc has it beside the modules
+		p = path.Join("/usr/lib/grub", platform, tool)
+	}
+	if _, err := l.Root.Run(ctx, run.Cmd{Path: p, Args: []string{"--directory=" + dir, dev}, Limit: limit}); err != nil {
+		return report.Errorf(report.CodeBootloader, chroot.Hint(l.Plan, "run grub-install "+dev), "put GRUB onto %s: %w", dev, err)
+	}
+	return nil
 }
 
 // install runs grub-install, without the options that this version does not

@@ -328,7 +328,8 @@ func (s *scene) modules() {
 	for _, e := range entries {
 		have[e.Name()] = e.Raw.Size
 	}
-	for _, name := range []string{"normal.mod", "linux.mod", "ext2.mod", "part_gpt.mod", "part_msdos.mod"} {
+	// A repair puts the two images there onto the disk again.
+	for _, name := range []string{"boot.img", "core.img", "normal.mod", "linux.mod", "ext2.mod", "part_gpt.mod", "part_msdos.mod"} {
 		if have[name] == 0 {
 			s.facts.Boot.Modules = path.Join(at, name) + " is missing or empty"
 			return

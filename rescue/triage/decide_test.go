@@ -74,7 +74,7 @@ func TestDecide(t *testing.T) {
 		{"fstab with an id that nobody knows", func(f *Facts) { f.Boot.Fstab = []Spec{{Spec: "UUID=x", Path: "/new"}} }, Readable, "readable", Repair{}},
 		{"root under another id", func(f *Facts) { f.Filesystems[0].State, f.Filesystems[0].IsUUID = Changed, "q" }, Intact, "intact, ids in fstab wrong",
 			Repair{Renamed: []Renamed{{"fs:root", "r", "q"}}}},
-		{"table damaged", func(f *Facts) { f.Layers[1].State, f.Layers[1].Detail = Damaged, "the first copy is gone" }, Intact, "intact, partition table damaged", Repair{Tables: []manifest.ID{"table:1"}}},
+		{"table damaged", func(f *Facts) { f.Layers[1].State, f.Layers[1].Detail = Damaged, "the first copy is gone" }, Intact, "intact, partition table damaged", Repair{Tables: []manifest.ID{"table:1"}, Sectors: []manifest.ID{"disk:1"}}},
 		{"root gone, /srv there", func(f *Facts) {
 			f.Filesystems[0].State, f.Filesystems[0].Readable, f.Root = Missing, false, Root{}
 			f.Filesystems = append(f.Filesystems, Filesystem{ID: "fs:srv", Kind: manifest.KindFS, Type: "xfs", Mounts: []string{"/srv"}, Data: true, Device: "sdb1", State: Same, Readable: true, Newer: 7})

@@ -47,6 +47,9 @@ func (j *judge) sectors() {
 		switch s.State {
 		case Same:
 			j.say(Good, "boot code of %s is there", s.Name)
+			if len(j.v.Repair.Tables) > 0 { // a table that is written anew brings none
+				j.v.Repair.Sectors = append(j.v.Repair.Sectors, s.Disk)
+			}
 		case Unseen:
 			j.say(Note, "boot code of %s could not be read: %s", s.Name, s.Detail)
 		default:
@@ -237,7 +240,7 @@ func (j *judge) conclude() {
 	case Intact:
 		v.Minutes = 2 + 2*len(v.Repair.Initramfs)
 		v.Line = fmt.Sprintf("intact, %s: repair, about %d min", j.broke(), v.Minutes)
-		v.Next = "lifeboat repair (or the menu's entry); it touches no data"
+		v.Next = "choose the repair from the menu (in a shell: lifeboat repair); it touches no data"
 		if v.Blocked != "" {
 			v.Next = v.Blocked + "; then lifeboat repair"
 		}
@@ -300,11 +303,16 @@ func bytesText(n int64) string {
 	return fmt.Sprintf("%d KiB", n>>10)
 }
 
-// Lines are the verdict and its evidence for people.
+// Lines are the evidence and the verdict for people. What is bad stands next
+// to the verdict, which comes last: a small screen shows the last lines only.
 func (v Verdict) Lines() []string {
-	out := []string{"The installed system: " + v.Line}
-	for _, e := range v.Evidence {
-		out = append(out, fmt.Sprintf("  %-4s %s", e.Weight, e.Text))
+	out := []string{"What was found of the installed system:"}
+	for _, w := range []Weight{Good, Note, Bad} {
+		for _, e := range v.Evidence {
+			if e.Weight == w {
+				out = append(out, fmt.Sprintf("  %-4s %s", e.Weight, e.Text))
+			}
+		}
 	}
-	return append(out, "  next: "+v.Next)
+	return append(out, "The installed system: "+v.Line, "  next: "+v.Next)
 }

@@ -173,7 +173,7 @@ func (b *bench) fill() {
 	}
 	b.inside(`
 mkdir -p etc/lifeboat usr/sbin sbin lib/modules usr/lib/systemd boot/grub/i386-pc
-for x in normal linux ext2 part_gpt part_msdos; do echo x >boot/grub/i386-pc/$x.mod; done
+for x in normal linux ext2 part_gpt part_msdos; do echo x >boot/grub/i386-pc/$x.mod; done; for x in boot core; do echo x >boot/grub/i386-pc/$x.img; done
 printf 'ID=debian\nPRETTY_NAME="Debian of a test"\n' >etc/os-release; echo 0123 >etc/machine-id; echo alpha >etc/hostname
 touch usr/lib/systemd/systemd; ln -s ../usr/lib/systemd/systemd sbin/init
 for x in grub-install grub-mkconfig update-initramfs; do touch usr/sbin/$x; done
