@@ -46,6 +46,10 @@ func (r *Reading) recognise(ctx context.Context, d *blockdev.Device, c *content)
 	if c.err != nil {
 		return
 	}
+	if l := r.opt.Assume[d.Name]; l != nil {
+		c.found, c.label = &blkid.Found{Table: l.Table.Type, TableID: l.Table.UUID}, l
+		return
+	}
 	node := r.View.Node(d)
 	if c.found = plainly(r.sigs[node]); c.found == nil {
 		c.found, c.err = blkid.Probe(ctx, r.opt.Run, node)

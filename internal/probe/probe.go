@@ -40,6 +40,9 @@ type Options struct {
 	// OpenedMounts and OpenedDevices are what Lifeboat itself opened: mount
 	// points with all below them, kernel names of dm, md and loop devices.
 	OpenedMounts, OpenedDevices []string
+	// Assume are tables that disks have lost and that LostTable found, by
+	// kernel name of the disk.
+	Assume map[string]*disklabel.Label
 }
 
 func (o Options) defaults() Options {

@@ -92,18 +92,6 @@ func cleanDevice(dev string) error {
 	return nil
 }
 
-// label is the table of a table node with the partitions that stand on it.
-func (s *Storage) label(table *manifest.Node) *disklabel.Label {
-	l := &disklabel.Label{Table: *table.Table}
-	for i := range s.Plan.Target.Nodes {
-		n := &s.Plan.Target.Nodes[i]
-		if n.Partition != nil && len(n.On) == 1 && n.On[0].Node == table.ID {
-			l.Partitions = append(l.Partitions, *n.Partition)
-		}
-	}
-	return l
-}
-
 // table writes a partition table and waits for exactly its partitions. Where
 // they will lie is zeroed before anything can look at them.
 func (s *Storage) table(ctx context.Context, st plan.Step, _ func(int64, int64)) error {
@@ -125,7 +113,7 @@ func (s *Storage) table(ctx context.Context, st plan.Step, _ func(int64, int64))
 	if err != nil {
 		return err
 	}
-	l := s.label(n)
+	l := disklabel.Of(&s.Plan.Target, n)
 	if _, err := l.Encode(d.Bytes, d.Logical); err != nil {
 		return fmt.Errorf("%s: %w", d.Name, err) // before the first byte is written
 	}

@@ -248,7 +248,7 @@ func (s *Storage) builds(disk manifest.ID, sector int64) []wipe.Span {
 		}
 		// Boot records of logical partitions lie anywhere between them.
 		if a := s.Plan.Assigned(disk); a != nil {
-			runs, _ := s.label(n).Encode(a.Disk.Bytes, sector)
+			runs, _ := disklabel.Of(&s.Plan.Target, n).Encode(a.Disk.Bytes, sector)
 			for _, r := range runs {
 				out = append(out, wipe.Span{Start: r.Offset, Len: int64(len(r.Data))})
 			}

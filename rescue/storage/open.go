@@ -85,7 +85,7 @@ func (s *Storage) openTable(ctx context.Context, n *manifest.Node) error {
 	if err != nil {
 		return err
 	}
-	want := s.label(n)
+	want := disklabel.Of(&s.Plan.Target, n)
 	if err := s.sameTable(dev, want); err != nil {
 		return err
 	}

@@ -78,12 +78,16 @@ func (s *Storage) mendTable(ctx context.Context, st plan.Step, _ func(int64, int
 	if err != nil {
 		return err
 	}
-	want := s.label(n)
-	is, err := disklabel.ReadDevice(dev)
-	switch {
-	case err == nil && !strings.EqualFold(is.Table.UUID, want.Table.UUID):
-		return report.Errorf(report.CodeDiskChanged, "look at the disk in a shell", "%s holds another partition table (%s)", dev, is.Table.UUID)
-	case err == nil && len(is.Warnings) == 0:
+	want := disklabel.Of(&s.Plan.Target, n)
+	switch is, err := disklabel.ReadDevice(dev); {
+	case err != nil:
+		// Nothing leads to the partitions: their contents must.
+		if _, err := probe.LostTable(ctx, s.Run, dev, &s.Plan.Target, n); err != nil {
+			return report.Errorf(report.CodeDiskChanged, "look at the disk in a shell", "the captured partition table is not written to %s: %w", dev, err)
+		}
+	case is.Differs(want) != "":
+		return report.Errorf(report.CodeDiskChanged, "look at the disk in a shell", "%s holds another partition table: %s", dev, is.Differs(want))
+	case len(is.Warnings) == 0:
 		return s.sameTable(dev, want)
 	}
 	if _, err := want.Commit(ctx, dev); err != nil {
@@ -251,7 +255,7 @@ func (s *Storage) mountReadOnly(ctx context.Context, st plan.Step, _ func(int64,
 	if done, err := s.mounted(point, dev); done || err != nil {
 		return err
 	}
-	err = probe.Peek(dev, n.FS.Type, fdPath(point))
+	err = probe.PeekRun(dev, n.FS.Type, fdPath(point))
 	if errors.Is(err, unix.ENODEV) {
 		return report.Errorf(report.CodeKernelFeature, "build the image with the module "+n.FS.Type, "%w", err)
 	}

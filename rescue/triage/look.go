@@ -42,6 +42,7 @@ type scene struct {
 	opt   Options
 	m     *manifest.Manifest
 	found *manifest.Storage
+	lost  tables                         // that are shown for this look only
 	node  func(kernelName string) string // device node
 	devNo func(kernelName string) string // device number
 	// names are other names of devices that lead to something on this machine:
@@ -63,9 +64,15 @@ func Look(ctx context.Context, opt Options) (*Facts, error) {
 	if err != nil {
 		return nil, err
 	}
+	lost := lostTables(ctx, opt, r)
+	if len(lost) > 0 {
+		if opt.Probe.Assume, r, err = lost.shown(ctx, opt.Probe); err != nil {
+			return nil, errors.Join(err, lost.hide(ctx))
+		}
+	}
 	closeVolumes, openErr := r.OpenVolumes(ctx)
-	f, err := lookOpened(ctx, opt)
-	if err2 := closeVolumes(context.WithoutCancel(ctx)); err == nil && err2 != nil {
+	f, err := lookOpened(ctx, opt, lost)
+	if err2 := errors.Join(closeVolumes(context.WithoutCancel(ctx)), lost.hide(ctx)); err == nil && err2 != nil {
 		err = fmt.Errorf("close what was looked into: %w", err2)
 	}
 	if err != nil {
@@ -77,7 +84,7 @@ func Look(ctx context.Context, opt Options) (*Facts, error) {
 	return f, nil
 }
 
-func lookOpened(ctx context.Context, opt Options) (*Facts, error) {
+func lookOpened(ctx context.Context, opt Options, lost tables) (*Facts, error) {
 	r, err := probe.Read(ctx, opt.Probe)
 	if err != nil {
 		return nil, err
@@ -86,7 +93,7 @@ func lookOpened(ctx context.Context, opt Options) (*Facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &scene{opt: opt, m: opt.Manifest, found: &g.Storage, firmware: r.Firmware(), names: map[string]bool{},
+	s := &scene{opt: opt, m: opt.Manifest, found: &g.Storage, lost: lost, firmware: r.Firmware(), names: map[string]bool{},
 		node: func(name string) string {
 			if d := r.View.Device(name); d != nil {
 				return r.View.Node(d)

@@ -35,6 +35,9 @@ func (s *scene) layers() {
 			if is != nil {
 				s.compareTable(n, is, &l)
 			}
+			if s.lost.has(n.ID) && l.State == Same {
+				l.State, l.Detail = Damaged, "neither firmware nor kernel find it; what it holds lies in its captured places"
+			}
 		case manifest.KindPartition:
 			l.Name = fmt.Sprintf("partition %d", n.Partition.Number)
 			if is != nil && is.Partition != nil && (is.Partition.Start != n.Partition.Start || is.Partition.Size != n.Partition.Size) {
