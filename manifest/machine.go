@@ -1,5 +1,7 @@
 package manifest
 
+import "strings"
+
 // Machine is a machine as found: the planner sees nothing else of it.
 type Machine struct {
 	DMI      DMI           `json:"dmi"`
@@ -54,6 +56,15 @@ type NIC struct {
 	BusPath string `json:"bus_path,omitempty"`
 	Model   string `json:"model,omitempty"`
 	Carrier bool   `json:"carrier"`
+}
+
+// Slot is a card's place on the bus: its path without the number of a virtio
+// device, which counts the other virtio devices of the machine, too.
+func Slot(busPath string) string {
+	if i := strings.LastIndex(busPath, "/virtio"); i >= 0 && strings.Trim(busPath[i+len("/virtio"):], "0123456789") == "" {
+		return busPath[:i]
+	}
+	return busPath
 }
 
 // Firmware mode and variables.

@@ -62,7 +62,7 @@ func (k *maker) matchCards() {
 	c.by(ByMAC, cardMAC, func(n manifest.NIC) string { return n.MAC })
 	// Another maker's card in the same slot may be anything.
 	place := func(bus, driver string) string {
-		if bus = slot(bus); bus == "" {
+		if bus = manifest.Slot(bus); bus == "" {
 			return ""
 		}
 		return bus + " " + driver
@@ -78,15 +78,6 @@ func cardMAC(l *manifest.Link) string {
 		return strings.ToLower(l.PermMAC)
 	}
 	return strings.ToLower(l.MAC)
-}
-
-// slot is a place on the bus without the number of the virtio device, which
-// counts other devices too.
-func slot(bus string) string {
-	if i := strings.LastIndex(bus, "/virtio"); i >= 0 && strings.Trim(bus[i+7:], "0123456789") == "" {
-		return bus[:i]
-	}
-	return bus
 }
 
 // by matches what has the same key; a key that two have tells nothing.
@@ -199,10 +190,10 @@ func (c *cardMatcher) result() {
 		}
 		n := c.now[j]
 		card := Card{Name: l.Name, Now: n.Name, Rule: c.rule[i], OldMAC: cardMAC(l), NewMAC: strings.ToLower(n.MAC), Driver: n.Driver}
-		moved := slot(l.BusPath) != slot(n.BusPath)
+		moved := manifest.Slot(l.BusPath) != manifest.Slot(n.BusPath)
 		card.Keep = moved || card.OldMAC != card.NewMAC
 		for o, other := range c.now {
-			if moved && slot(other.BusPath) == slot(l.BusPath) {
+			if moved && manifest.Slot(other.BusPath) == manifest.Slot(l.BusPath) {
 				card.Swapped = true
 				if !c.used[o] {
 					card.Rival = strings.ToLower(other.MAC)

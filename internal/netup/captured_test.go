@@ -104,6 +104,7 @@ func TestMatch(t *testing.T) {
 		{"a machine with one card of another kind", []Port{a, b}, []Card{card(1, "bb:00:00:00:00:01", "virtio0", true)}, true, "eno1=1 eno2=1"},
 		{"two cables: no guess", []Port{a}, []Card{card(1, "bb:00:00:00:00:01", "x", true), card(2, "bb:00:00:00:00:02", "y", true)}, true, ""},
 		{"one of two has a cable", []Port{a}, []Card{card(1, "bb:00:00:00:00:01", "x", false), card(2, "bb:00:00:00:00:02", "y", true)}, true, "eno1=2"},
+		{"the number of the virtio device is no place", []Port{{"ens3", "aa:00:00:00:00:03", "pci/3/virtio0"}}, []Card{card(1, "bb:00:00:00:00:01", "pci/3/virtio2", true)}, false, "ens3=1"},
 		{"too early to tell", []Port{a}, []Card{card(2, "bb:00:00:00:00:02", "y", true)}, false, ""},
 		{"one MAC twice tells nothing", []Port{a, {"eno2", a.MAC, ""}}, []Card{card(1, a.MAC, "", true), card(2, "cc:00:00:00:00:00", "", true)}, false, ""},
 	} {

@@ -3,6 +3,8 @@ package netup
 import (
 	"slices"
 	"strings"
+
+	"lifeboat/manifest"
 )
 
 // Card is a network card of this machine.
@@ -42,7 +44,7 @@ func match(ports []Port, cards []Card, loose bool) map[Port]Card {
 		}
 	}
 	by(func(p Port) string { return p.MAC }, func(c Card) string { return c.MAC })
-	by(func(p Port) string { return p.BusPath }, func(c Card) string { return c.BusPath })
+	by(func(p Port) string { return manifest.Slot(p.BusPath) }, func(c Card) string { return manifest.Slot(c.BusPath) })
 	if !loose {
 		return out
 	}
