@@ -17,20 +17,19 @@ var nearMiss = []string{report.CodeDiskProtected, report.CodeDiskNotBlank, repor
 
 // matchBlank assigns the disks that nothing identifies to blank disks, if
 // that is possible in exactly one way. There is no guessing: two possible
-// ways are none.
+// ways are none. Disks on which something would have to become smaller count
+// only when there is no way without them.
 func (k *maker) matchBlank(f *finder, rest []*manifest.Node, taken map[int]manifest.ID) {
 	if len(rest) == 0 {
 		return
 	}
-	why := make([][][]rejection, len(rest))
-	for i, c := range rest {
-		why[i] = make([][]rejection, len(f.disks))
-		for j := range f.disks {
-			why[i][j] = k.reject(f, c, j, taken)
-		}
-	}
+	why := k.rejections(f, rest, taken)
 	ok := func(i, j int) bool { return len(why[i][j]) == 0 }
-	first, ways := onlyMatching(len(rest), len(f.disks), ok)
+	whole := func(i, j int) bool { return ok(i, j) && k.fitsWhole(rest[i], f.disks[j].Disk) }
+	first, ways := onlyMatching(len(rest), len(f.disks), whole)
+	if ways == 0 {
+		first, ways = onlyMatching(len(rest), len(f.disks), ok)
+	}
 	switch ways {
 	case 1:
 		for i, j := range first {
@@ -41,6 +40,19 @@ func (k *maker) matchBlank(f *finder, rest []*manifest.Node, taken map[int]manif
 	default:
 		k.refuseMissing(f, rest, why)
 	}
+}
+
+// rejections lists for each captured disk what keeps each machine disk from
+// its place.
+func (k *maker) rejections(f *finder, rest []*manifest.Node, taken map[int]manifest.ID) [][][]rejection {
+	why := make([][][]rejection, len(rest))
+	for i, c := range rest {
+		why[i] = make([][]rejection, len(f.disks))
+		for j := range f.disks {
+			why[i][j] = k.reject(f, c, j, taken)
+		}
+	}
+	return why
 }
 
 // reject lists what keeps machine disk j from taking the place of c by

@@ -53,11 +53,23 @@ func (k *maker) fit(c *manifest.Node, d manifest.Disk, who string) []report.Prob
 		}
 	}
 	need, last := k.required(c, sector(d))
-	if size := d.Bytes - d.Bytes%sector(d); size < need {
-		no(report.CodeDiskTooSmall, last, "%s has %d bytes and the layout needs %d: %s missing for %s",
-			who, d.Bytes, need, missing(need-d.Bytes), k.name(last)+k.holds(last))
+	least := k.least(c, sector(d))
+	if whole := d.Bytes - d.Bytes%sector(d); whole < least {
+		spared := ""
+		if least < need {
+			spared = fmt.Sprintf(", with %s of free room and swap given up", size(need-least))
+		}
+		no(report.CodeDiskTooSmall, last, "%s has %d bytes and the layout needs %d%s: %s missing for %s",
+			who, d.Bytes, least, spared, missing(least-d.Bytes), k.name(last)+k.holds(last))
 	}
 	return out
+}
+
+// fitsWhole tells whether the layout of a captured disk has room on another
+// one with nothing made smaller.
+func (k *maker) fitsWhole(c *manifest.Node, d manifest.Disk) bool {
+	need, _ := k.required(c, sector(d))
+	return d.Bytes-d.Bytes%sector(d) >= need
 }
 
 // holds says what people know an object by: the mount points and volume

@@ -99,7 +99,7 @@ func (g gen) system(h *host, d manifest.ID) (pvs []manifest.ID) {
 // data fills another disk in one of the ways that hosts have.
 func (g gen) data(h *host, d manifest.ID, i int) (pvs []manifest.ID) {
 	path := fmt.Sprintf("/data%d", i)
-	switch g.IntN(7) {
+	switch g.IntN(8) {
 	case 0: // raw
 	case 1:
 		// Some tools leave no gap before the first partition.
@@ -123,8 +123,21 @@ func (g gen) data(h *host, d manifest.ID, i int) (pvs []manifest.ID) {
 		}
 	case 6:
 		h.fs("ext4", h.part(h.dos(d), 1, pick(g, mib, 63*sector(*h.m.Storage.Node(d).Disk)), gib, "83"), path)
+	case 7:
+		g.logicals(h, d, path)
 	}
 	return pvs
+}
+
+// logicals fills a disk up to its end, or nearly, by logical partitions in an
+// extended one.
+func (g gen) logicals(h *host, d manifest.ID, path string) {
+	t, end := h.dos(d), h.m.Storage.Node(d).Disk.Bytes/mib*mib
+	h.fs("ext4", h.part(t, 1, mib, gib, "83"), path)
+	tail := pick(g, 0, mib, 40*mib)
+	h.part(t, 2, 2*gib, end-2*gib, "05")
+	h.swap(h.part(t, 5, 2*gib+mib, pick(g, mib, 300*mib), "82"))
+	h.fs("ext4", h.part(t, 6, 2*gib+500*mib, end-tail-2*gib-500*mib, "83"), path+"/b")
 }
 
 func (h *host) dos(disk manifest.ID) manifest.ID {
@@ -144,7 +157,15 @@ func (g gen) group(h *host, pvs []manifest.ID) {
 		if g.chance(20) {
 			n = free
 		}
+		if each := h.leastFree(v); each > 0 && len(pvs) > 1 && g.chance(20) {
+			h.mount(path, h.fs("ext4", h.striped(v, fmt.Sprintf("st%d", i), 1+g.Int64N(each)), ""), "ext4", manifest.ScopeFull)
+			continue
+		}
 		lv := h.lv(v, fmt.Sprintf("lv%d", i), n)
+		if g.chance(30) {
+			h.swap(lv)
+			continue
+		}
 		if g.chance(5) {
 			h.m.Storage.Node(lv).LV.Type = "thin"
 		}
@@ -152,6 +173,12 @@ func (g gen) group(h *host, pvs []manifest.ID) {
 		if g.chance(85) {
 			h.mount(path, fs, "ext4", pick(g, manifest.ScopeFull, manifest.ScopeFull, manifest.ScopeExclude))
 		}
+	}
+	// Many hosts have nothing free, and swap somewhere in between.
+	if free := h.m.Storage.Node(v).VG.Free; free > 200 && g.chance(60) {
+		swap := 1 + g.Int64N(150)
+		h.swap(h.lv(v, "swap", swap))
+		h.fs("ext4", h.lv(v, "rest", free-swap), "")
 	}
 }
 
@@ -162,7 +189,7 @@ func (g gen) machine(h *host) Input {
 		if g.chance(50) {
 			d := manifest.MachineDisk{Disk: *c.Disk}
 			if g.chance(10) {
-				d.Disk.Bytes += pick(g, -mib, -512, 512, gib)
+				d.Disk.Bytes += pick(g, -mib, -512, 512, gib, -300*mib)
 			}
 			if g.chance(60) {
 				d = full(d)
@@ -171,7 +198,7 @@ func (g gen) machine(h *host) Input {
 		}
 	}
 	for i := range g.IntN(4) {
-		d := blank("", pick(g, sizes...))
+		d := blank("", pick(g, sizes...)-pick(g, 0, 0, 0, 512, mib, 9*mib, 400*mib))
 		if g.chance(40) {
 			g.identity(&d.Disk, fmt.Sprint("N", i))
 		}

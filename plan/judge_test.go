@@ -28,6 +28,7 @@ func judge(in Input, p *Plan) []string {
 		}
 	}
 	if p.Refused() {
+		j.refused()
 		return j.faults
 	}
 	j.targets()
@@ -35,6 +36,7 @@ func judge(in Input, p *Plan) []string {
 	j.blanks()
 	j.layout()
 	j.extents()
+	j.smaller()
 	j.steps()
 	return j.faults
 }
@@ -173,29 +175,35 @@ func (j *judged) blanks() {
 			taken[d.Name] = taken[d.Name] || to == d.Disk.Serial || slices.Contains(d.Links, to)
 		}
 	}
-	ways := 0
-	var walk func(i int)
-	walk = func(i int) {
-		if i == len(rest) {
-			ways++
-			return
-		}
-		for k := range j.in.Machine.Disks {
-			d := &j.in.Machine.Disks[k]
-			if !taken[d.Name] && j.candidate(rest[i], d) {
-				taken[d.Name] = true
-				walk(i + 1)
-				taken[d.Name] = false
-			}
-		}
+	whole := j.ways(rest, taken, false)
+	if whole > 1 || whole == 0 && j.ways(rest, taken, true) != 1 {
+		j.bad("%d assignments of blank disks are possible, %d with something made smaller, and one was taken", whole, j.ways(rest, taken, true))
 	}
-	walk(0)
-	if ways != 1 {
-		j.bad("%d assignments of blank disks are possible, and one was taken", ways)
+	for _, c := range rest {
+		if d := j.disk(j.p.Assigned(c.ID).Disk.Name); whole == 1 && !j.room(c, d.Disk, false) {
+			j.bad("%s is made smaller on %s, and another assignment needs none of it", c.ID, d.Name)
+		}
 	}
 }
 
-func (j *judged) candidate(c *manifest.Node, d *manifest.MachineDisk) bool {
+// ways counts the assignments, by trying all.
+func (j *judged) ways(rest []*manifest.Node, taken map[string]bool, smaller bool) int {
+	if len(rest) == 0 {
+		return 1
+	}
+	n := 0
+	for k := range j.in.Machine.Disks {
+		d := &j.in.Machine.Disks[k]
+		if !taken[d.Name] && j.candidate(rest[0], d, smaller) {
+			taken[d.Name] = true
+			n += j.ways(rest[1:], taken, smaller)
+			taken[d.Name] = false
+		}
+	}
+	return n
+}
+
+func (j *judged) candidate(c *manifest.Node, d *manifest.MachineDisk, smaller bool) bool {
 	if !d.Blank() || j.guarded(d) {
 		return false
 	}
@@ -210,11 +218,12 @@ func (j *judged) candidate(c *manifest.Node, d *manifest.MachineDisk) bool {
 	if d.Disk.Transport == "usb" && c.Disk.Transport != "usb" {
 		return false
 	}
-	return j.room(c, d.Disk)
+	return j.room(c, d.Disk, smaller)
 }
 
-// room tells whether the parts that the plan makes on c have room on d.
-func (j *judged) room(c *manifest.Node, d manifest.Disk) bool {
+// room tells whether the parts that the plan makes on c have room on d, as
+// they are or with what can become smaller.
+func (j *judged) room(c *manifest.Node, d manifest.Disk, smaller bool) bool {
 	end, tail := int64(0), int64(0)
 	for _, n := range j.p.Target.Above(c.ID) {
 		n = j.in.Manifest.Storage.Node(n.ID)
@@ -241,6 +250,9 @@ func (j *judged) room(c *manifest.Node, d manifest.Disk) bool {
 	}
 	if d.Logical == 4096 && c.Disk.Logical != 4096 && j.in.Manifest.Boot.Firmware == "bios" && slices.Contains(j.in.Manifest.Boot.MBRCode, c.ID) {
 		return false
+	}
+	if smaller {
+		end -= j.slack(c, d.Logical)
 	}
 	end = (end + d.Logical - 1) / d.Logical * d.Logical
 	return end+tail <= d.Bytes/d.Logical*d.Logical
@@ -297,14 +309,16 @@ func (j *judged) extents() {
 		sum := int64(0)
 		for _, s := range lv.LV.Segments {
 			sum += s.Extents
-			pv := t.Node(s.Areas[0].PV)
-			for x := s.Areas[0].Start; x < s.Areas[0].Start+s.Extents; x++ {
-				key := place{pv.ID, x}
-				if x >= pv.PV.Extents || owner[key] != "" {
-					j.bad("extent %d of %s: past the end, or of %s too", x, pv.ID, owner[key])
-					return
+			for _, a := range s.Areas {
+				pv := t.Node(a.PV)
+				for x := a.Start; x < a.Start+s.Extents/int64(len(s.Areas)); x++ {
+					key := place{pv.ID, x}
+					if x < 0 || x >= pv.PV.Extents || owner[key] != "" {
+						j.bad("extent %d of %s: past the end, or of %s too", x, pv.ID, owner[key])
+						return
+					}
+					owner[key] = lv.ID
 				}
-				owner[key] = lv.ID
 			}
 		}
 		if sum*extent != lv.Bytes {

@@ -23,11 +23,20 @@ func (k *maker) checkSizes() {
 		if n.Kind != manifest.KindFS && n.Kind != manifest.KindSwap {
 			continue
 		}
-		on := k.g.Node(n.On[0].Node)
-		if dev := deviceBytes(on); n.Bytes > dev {
+		if dev := deviceBytes(k.under(n)); n.Bytes > dev {
 			k.refuse(report.CodeManifest, n.ID, "capture the host again", "%s has %d bytes, its device has %d", k.name(n.ID), n.Bytes, dev)
 		}
 	}
+}
+
+// under is what a node of the target stands on; a disk as captured, for
+// whether another one has the room was judged where it was chosen.
+func (k *maker) under(n *manifest.Node) *manifest.Node {
+	on := k.p.Target.Node(n.On[0].Node)
+	if on == nil || on.Kind == manifest.KindDisk {
+		return k.g.Node(n.On[0].Node)
+	}
+	return on
 }
 
 // deviceBytes is the size of the device that a node offers.
@@ -52,9 +61,7 @@ func (k *maker) checkLVM() {
 			pv := t.Node(e.Node)
 			pvs[pv.ID] = pv
 			total += pv.PV.Extents
-			// The captured device: whether another disk has the room was
-			// judged where it was chosen.
-			dev := deviceBytes(k.g.Node(pv.On[0].Node))
+			dev := deviceBytes(k.under(pv))
 			if need := pv.PV.PEStart + times(pv.PV.Extents, vg.VG.ExtentSize); need > dev {
 				bad(pv.ID, "its %d extents need %d bytes, its device has %d", pv.PV.Extents, need, dev)
 			}

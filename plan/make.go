@@ -50,6 +50,7 @@ func Make(in Input) *Plan {
 		k.scope()
 		k.matchDisks()
 		k.makeTarget()
+		k.shrink()
 		k.assign()
 		k.checkSizes()
 		k.checkLVM()

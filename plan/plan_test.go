@@ -54,34 +54,38 @@ func codes(list []report.Problem) []string {
 
 func TestGolden(t *testing.T) {
 	for _, s := range scenarios {
-		t.Run(s.name, func(t *testing.T) {
-			in := s.input()
-			if err := in.Manifest.Validate(); err != nil {
-				t.Fatalf("the fixture is not valid: %v", err)
-			}
-			p := Make(in)
-			if got := codes(p.Refusals); !slices.Equal(got, s.refuse) {
-				t.Errorf("refusals %v, want %v\n%s", got, s.refuse, p.Text())
-			}
-			for serial, name := range s.match {
-				for _, a := range p.Assignments {
-					if c := in.Manifest.Storage.Node(a.Node).Disk; c.Serial == serial {
-						if a.Disk.Name != name || a.Rule != s.rule && s.rule != "" {
-							t.Errorf("%s is %s by %s, want %s by %s", serial, a.Disk.Name, a.Rule, name, s.rule)
-						}
-						name = ""
-					}
-				}
-				if name != "" {
-					t.Errorf("%s is not assigned", serial)
-				}
-			}
-			if faults := p.Target.Check(); len(faults) > 0 && !p.Refused() {
-				t.Errorf("the target graph is not valid: %v", faults)
-			}
-			golden(t, s.name, p)
-		})
+		t.Run(s.name, func(t *testing.T) { s.run(t) })
 	}
+}
+
+// run makes the plan and holds it against what is expected and kept.
+func (s scenario) run(t *testing.T) {
+	t.Helper()
+	in := s.input()
+	if err := in.Manifest.Validate(); err != nil {
+		t.Fatalf("the fixture is not valid: %v", err)
+	}
+	p := Make(in)
+	if got := codes(p.Refusals); !slices.Equal(got, s.refuse) {
+		t.Errorf("refusals %v, want %v\n%s", got, s.refuse, p.Text())
+	}
+	for serial, name := range s.match {
+		for _, a := range p.Assignments {
+			if c := in.Manifest.Storage.Node(a.Node).Disk; c.Serial == serial {
+				if a.Disk.Name != name || a.Rule != s.rule && s.rule != "" {
+					t.Errorf("%s is %s by %s, want %s by %s", serial, a.Disk.Name, a.Rule, name, s.rule)
+				}
+				name = ""
+			}
+		}
+		if name != "" {
+			t.Errorf("%s is not assigned", serial)
+		}
+	}
+	if faults := p.Target.Check(); len(faults) > 0 && !p.Refused() {
+		t.Errorf("the target graph is not valid: %v", faults)
+	}
+	golden(t, s.name, p)
 }
 
 // golden compares text and JSON of the plan with what was kept.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"lifeboat/manifest"
+	"lifeboat/report"
 )
 
 var seed = flag.Uint64("seed", 0, "seed of the generated machines; 0 takes another one each time")
@@ -27,7 +28,7 @@ func TestProperties(t *testing.T) {
 		s = rand.Uint64()
 	}
 	t.Logf("seed %d (go test ./plan -run TestProperties -seed %d)", s, s)
-	made, rules, refused := 0, map[Rule]int{}, map[string]int{}
+	made, shrunk, rules, refused := 0, 0, map[Rule]int{}, map[string]int{}
 	for i := range pairs {
 		g := gen{rand.New(rand.NewPCG(s, uint64(i)))}
 		h := g.host()
@@ -42,6 +43,9 @@ func TestProperties(t *testing.T) {
 		}
 		if !p.Refused() {
 			made++
+			if slices.Contains(codes(p.Warnings), report.CodeShrunk) {
+				shrunk++
+			}
 			for _, a := range p.Assignments {
 				rules[a.Rule]++
 			}
@@ -55,7 +59,10 @@ func TestProperties(t *testing.T) {
 			t.Fatalf("pair %d of seed %d:\n%s\n\n%s\nmachine: %s", i, s, strings.Join(faults, "\n"), p.Text(), data)
 		}
 	}
-	t.Logf("%d plans without refusal; rules %v; refusals %v", made, rules, refused)
+	t.Logf("%d plans without refusal, %d of them made something smaller; rules %v; refusals %v", made, shrunk, rules, refused)
+	if shrunk < pairs/200 {
+		t.Errorf("only %d plans made something smaller", shrunk)
+	}
 	if made < pairs/10 || made > pairs*9/10 {
 		t.Errorf("%d of %d plans had no refusal: the generator no longer tests both", made, pairs)
 	}

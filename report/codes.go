@@ -56,6 +56,7 @@ const (
 	CodeInterrupted   = "interrupted"
 	CodeNotInBackup   = "not-in-backup"
 	CodeMemory        = "memory"
+	CodeShrunk        = "shrunk"
 )
 
 // Row is one code with its exit code.
@@ -120,4 +121,5 @@ var Codes = []Row{
 	{CodeInterrupted, ExitFailed, "the run was interrupted"},
 	{CodeNotInBackup, ExitOK, "something on a disk that is erased is in no backup"},
 	{CodeMemory, ExitOK, "the machine has less memory than advised"},
+	{CodeShrunk, ExitOK, "free room or swap was made smaller, for the disk is smaller than the captured one"},
 }
