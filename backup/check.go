@@ -70,6 +70,10 @@ func CheckArchive(ctx context.Context, a *archive.Archive, medium *manifest.Mani
 	if err != nil {
 		return nil, fmt.Errorf("the manifest inside the backup: %w", err)
 	}
+	if HostID(own) != HostID(medium) {
+		return nil, report.Errorf(report.CodeBackupHost, "name the right archive with lifeboat.backup=",
+			"the manifest inside the backup is of another host: %s (%q), the medium is of %s (%q)", own.Host.Name, HostID(own), medium.Host.Name, HostID(medium))
+	}
 	return own, checkMounts(own, info)
 }
 

@@ -295,3 +295,32 @@ func TestDecode(t *testing.T) {
 		}
 	}
 }
+
+// TestMayNeed: whatever a plan needs is among what every image gets, and each
+// kind of filesystem that can be rebuilt says what it needs.
+func TestMayNeed(t *testing.T) {
+	tools, modules := MayNeed()
+	for _, s := range slices.Concat(scenarios, layouts) {
+		in := s.input()
+		n := Make(in).Needs
+		for _, x := range n.Tools {
+			if !slices.Contains(tools, x.Name) && !slices.Contains(in.Policy.BackupNeeds, x.Name) {
+				t.Errorf("%s needs %s, which is not packed for newer backups", s.name, x.Name)
+			}
+		}
+		for _, m := range n.Modules {
+			if !slices.Contains(modules, m) && m != "efivarfs" && !forNetwork(m) {
+				t.Errorf("%s needs the module %s, which is not packed for newer backups", s.name, m)
+			}
+		}
+	}
+	g := newHost("bios")
+	d := g.disk(manifest.Disk{Bytes: gib})
+	for _, typ := range []string{"ext2", "ext3", "ext4", "xfs", "vfat", "btrfs", "f2fs", "jfs"} {
+		n := manifest.Node{ID: "fs:x", Kind: manifest.KindFS, On: on(d), FS: &manifest.FS{Type: typ, UUID: "ABCD-0001", Ext: &manifest.Ext{},
+			XFS: &manifest.XFS{BlockSize: 4096}, VFAT: &manifest.VFAT{SectorSize: 512}}}
+		if ok, need := reason(&g.m.Storage, &n) == "", len(fsNeeds[typ].tools) > 0; ok != need {
+			t.Errorf("%s can be rebuilt: %v; its tools are known: %v", typ, ok, need)
+		}
+	}
+}

@@ -20,25 +20,25 @@ import (
 // alignment that it was captured with.
 const cutUnit = 1 << 20
 
-// slot is a place on a disk that can become smaller: a partition, the room
+// giver is a place on a disk that can become smaller: a partition, the room
 // behind the last logical partition (by the id of the extended one), or the
 // whole disk where no table is.
-type slot struct {
+type giver struct {
 	id   manifest.ID
 	end  int64 // as captured, bytes
 	give int64 // at most this much smaller, bytes
 }
 
-// slots lists what of a captured disk can become smaller, from its end
+// givers lists what of a captured disk can become smaller, from its end
 // towards its beginning. sec is the sector of the disk that takes its place.
-func (k *maker) slots(c *manifest.Node, sec int64) []slot {
-	var out []slot
+func (k *maker) givers(c *manifest.Node, sec int64) []giver {
+	var out []giver
 	for _, t := range k.g.OfKind(manifest.KindTable) {
 		if !k.kept[t.ID] || len(t.On) != 1 || t.On[0].Node != c.ID {
 			continue
 		}
 		for _, p := range partitions(k.g, t.ID) {
-			s := slot{p.ID, p.Partition.Start + p.Partition.Size, 0}
+			s := giver{p.ID, p.Partition.Start + p.Partition.Size, 0}
 			if container(t, p) {
 				s.give = tailOf(k.g, t.ID, p)
 			} else {
@@ -50,9 +50,9 @@ func (k *maker) slots(c *manifest.Node, sec int64) []slot {
 	if len(out) == 0 {
 		// Without a table only what the contents need was asked for.
 		need, _ := k.required(c, sec)
-		out = append(out, slot{c.ID, need, k.spare(c, need)})
+		out = append(out, giver{c.ID, need, k.spare(c, need)})
 	}
-	slices.SortStableFunc(out, func(a, b slot) int { return cmp.Compare(b.end, a.end) })
+	slices.SortStableFunc(out, func(a, b giver) int { return cmp.Compare(b.end, a.end) })
 	for i := range out {
 		unit := int64(cutUnit)
 		if i == 0 {
@@ -172,13 +172,13 @@ func isSwapLV(g *manifest.Storage, lv *manifest.Node) bool {
 // given up that can be.
 func (k *maker) least(c *manifest.Node, sec int64) int64 {
 	need, _ := k.required(c, sec)
-	for _, s := range k.slots(c, sec) {
+	for _, s := range k.givers(c, sec) {
 		need -= s.give
 	}
 	return need
 }
 
-// cuts says how much smaller each slot becomes on a disk; nil when the layout
+// cuts says how much smaller each giver becomes on a disk; nil when the layout
 // fits as it is, or not at all.
 func (k *maker) cuts(c *manifest.Node, d manifest.Disk) map[manifest.ID]int64 {
 	sec := sector(d)
@@ -188,7 +188,7 @@ func (k *maker) cuts(c *manifest.Node, d manifest.Disk) map[manifest.ID]int64 {
 		return nil
 	}
 	out := map[manifest.ID]int64{}
-	for _, s := range k.slots(c, sec) {
+	for _, s := range k.givers(c, sec) {
 		if n := min(s.give, roundUp(over, cutUnit)); n > 0 && over > 0 {
 			out[s.id] = n
 			over -= n

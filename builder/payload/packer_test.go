@@ -176,6 +176,32 @@ func TestBrokenTools(t *testing.T) {
 	}
 }
 
+// TestNewerBackup: an image of a host with nothing but one filesystem holds
+// the tools and modules for whatever a backup made later may bring, as far as
+// the host has them.
+func TestNewerBackup(t *testing.T) {
+	root := gnuRoot(t)
+	tools, modules := plan.MayNeed()
+	want := map[string]string{}
+	for _, n := range tools {
+		write(t, root, "usr/sbin/"+n, prog().bytes())
+		want["usr/sbin/"+n] = "file"
+	}
+	p := newPacker(t, root)
+	if err := p.AddTools(ToolWish{Needs: []plan.ToolNeed{{Name: "mke2fs", Step: "mkfs/fs:1"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if len(want) < 10 || len(p.Problems) > 0 {
+		t.Errorf("%d tools, problems %v", len(want), p.Problems)
+	}
+	expect(t, p.Tree, want)
+	for _, m := range modules {
+		if !slices.Contains(baseModules, m) {
+			t.Errorf("the module %s, which plans may need, is not in every image", m)
+		}
+	}
+}
+
 // TestOpened: what is opened at run time comes along, by the table and by the
 // notes that programs carry.
 func TestOpened(t *testing.T) {

@@ -18,7 +18,8 @@ type ToolWish struct {
 }
 
 // AddTools packs the programs: exactly what the plan needs, what the user
-// names, basics, an editor and diagnostics as far as the host has them.
+// names; as far as the host has them what a plan for a newer backup may need,
+// basics, an editor and diagnostics.
 func (p *Packer) AddTools(w ToolWish) error {
 	var errs []error
 	for _, n := range w.Needs {
@@ -35,8 +36,13 @@ func (p *Packer) AddTools(w ToolWish) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	for _, n := range append(append([]string{}, basics...), diagnostics...) {
-		p.optional(n)
+	may, _ := plan.MayNeed()
+	seen := map[string]bool{} // what is broken is said once
+	for _, n := range slices.Concat(basics, diagnostics, may) {
+		if !seen[n] {
+			p.optional(n)
+		}
+		seen[n] = true
 	}
 	p.editor()
 	if err := p.Aliases(); err != nil {
