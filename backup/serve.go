@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path"
@@ -120,7 +121,14 @@ func writeJSON(w http.ResponseWriter, v any) {
 }
 
 func (s *Server) get(w http.ResponseWriter, r *http.Request, name string) {
-	o, err := s.dir.Open(r.Context(), name)
+	var o Object
+	err := checkName(name)
+	if err == nil && !strings.HasSuffix(name, Suffix) {
+		err = fs.ErrNotExist // what else lies in the folder is nobody's business
+	}
+	if err == nil {
+		o, err = s.dir.Open(r.Context(), name)
+	}
 	if err != nil {
 		http.Error(w, "no such archive: "+name, http.StatusNotFound)
 		return

@@ -21,7 +21,7 @@ import (
 func (a *app) archive() *cobra.Command {
 	c := &cobra.Command{Use: "archive", Short: "List, verify, extract and serve backups of the built-in format"}
 	c.AddCommand(a.archiveList(), a.archiveVerify(), a.archiveExtract(), a.archiveServe())
-	return c
+	return group(c)
 }
 
 // open opens an archive by path or URL.
@@ -54,7 +54,7 @@ func (a *app) archiveList() *cobra.Command {
 			defer o.Close()
 			return x.List(c.Context(), func(e *archive.Entry) error {
 				if a.out.JSON {
-					return a.out.Value(e)
+					return a.out.Line(e)
 				}
 				a.out.Print("%s", e)
 				return nil
@@ -94,7 +94,7 @@ func (a *app) archiveVerify() *cobra.Command {
 
 func (a *app) archiveServe() *cobra.Command {
 	var listen, token, cert, key string
-	var insecure bool
+	var insecure, open bool
 	c := &cobra.Command{
 		Use: "serve DIR", Short: "Serve and take archives by HTTP(S), for small sites and tests", Args: cobra.ExactArgs(1),
 		Example: "  lifeboat archive serve --cert s.crt --key s.key --token-file /etc/lifeboat/token /srv/backup\n" +
@@ -103,6 +103,15 @@ func (a *app) archiveServe() *cobra.Command {
 			if (cert == "") != (key == "") || cert == "" && !insecure {
 				return report.Errorf(report.CodeUsage, "give --cert and --key, or --insecure-lan for plain HTTP on a network that you trust",
 					"serving without a certificate sends backups and token in the clear")
+			}
+			if token == "" && !open {
+				return report.Errorf(report.CodeUsage, "give --token-file, or --no-token where everybody may read and replace every backup",
+					"archives hold all secrets of their hosts, and no token is asked for")
+			}
+			if cert != "" {
+				if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
+					return report.Errorf(report.CodeUsage, "name the files of a certificate and its key, in PEM", "load the certificate: %w", err)
+				}
 			}
 			tok, err := backup.Token(backup.Options{TokenFile: token})
 			if err != nil {
@@ -121,6 +130,8 @@ func (a *app) archiveServe() *cobra.Command {
 	f.StringVar(&cert, "cert", "", "certificate (PEM)")
 	f.StringVar(&key, "key", "", "key of the certificate (PEM)")
 	f.BoolVar(&insecure, "insecure-lan", false, "plain HTTP")
+	f.BoolVar(&open, "no-token", false, "let everybody who reaches the address read and write")
+	c.MarkFlagsMutuallyExclusive("token-file", "no-token")
 	return c
 }
 
@@ -138,7 +149,8 @@ func (a *app) listen(ctx context.Context, h http.Handler, addr, cert, key string
 		}
 	})
 	if open {
-		a.out.Info("Attention: no token file is given; everybody who reaches %s may read and write", l.Addr())
+		a.out.Warn(report.Problem{Code: report.CodeUsage, Severity: report.Warning, Text: fmt.Sprintf("everybody who reaches %s may read and write backups", l.Addr()),
+			Next: "give --token-file"})
 	}
 	a.out.Print("Serving archives on %s", l.Addr())
 	if cert != "" {

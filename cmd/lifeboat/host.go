@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,7 +45,11 @@ func uncovered(m *manifest.Manifest) error {
 	if first == "" {
 		return nil
 	}
-	f := report.Errorf(report.CodeUncovered, "accept the loss by name with uncovered: in the settings, or change the storage",
+	next := "accept the loss by name with uncovered: in the settings, or change the storage"
+	if slices.ContainsFunc(m.Uncovered, func(u manifest.Uncovered) bool { return !u.Accepted && u.Path == "/" }) {
+		next = "change the storage of /: without it no system starts, so its loss cannot be accepted"
+	}
+	f := report.Errorf(report.CodeUncovered, next,
 		"this system cannot be recovered as captured: %s", first)
 	f.Details = details
 	return f
@@ -72,11 +77,13 @@ func (a *app) capture() *cobra.Command {
 			switch {
 			case out != "":
 				if err := os.WriteFile(out, doc, 0o600); err != nil {
-					return err
+					return report.Errorf(report.CodeUsage, "name a file in a folder that is there with --output", "write the manifest: %w", err)
 				}
 				a.out.Info("Captured %s in %.1f s: %s", m.Host.Name, time.Since(start).Seconds(), out)
 			default:
-				a.out.Stdout.Write(doc)
+				if err := a.out.Document(doc); err != nil {
+					return err
+				}
 			}
 			return uncovered(m)
 		},

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat/builder"
+	"lifeboat/builder/payload"
 	"lifeboat/internal/cli"
 	"lifeboat/report"
 )
@@ -87,7 +88,7 @@ func (a *app) secrets(img *builder.Image) error {
 		return err
 	}
 	if a.out.JSON {
-		return a.out.Value(list)
+		return a.out.Value(append([]payload.Secret{}, list...)) // none is [], not null
 	}
 	if len(list) == 0 {
 		a.out.Print("%s holds no secret", img.Path)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -46,6 +47,9 @@ func usage(c *cobra.Command, err error) error {
 	return report.Errorf(report.CodeUsage, "see `"+c.CommandPath()+" --help`", "%w", err)
 }
 
+// rescueVerbs write to disks and are known in the rescue system only.
+var rescueVerbs = []string{"recover", "repair", "undo", "diagnose", "enter"}
+
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "lifeboat",
@@ -75,6 +79,10 @@ or damaged.`,
 		}
 	}
 	root.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 && slices.Contains(rescueVerbs, args[0]) {
+			return report.Errorf(report.CodeNotPID1, "start the machine from its rescue image; `lifeboat plan` shows here what it would do",
+				"`lifeboat %s` works in the rescue system only", args[0])
+		}
 		if len(args) > 0 {
 			return usage(c, fmt.Errorf("the verb %q is not known; verbs are %s", args[0], verbs(c)))
 		}
@@ -82,6 +90,18 @@ or damaged.`,
 	}
 	root.Args = cobra.ArbitraryArgs
 	return root
+}
+
+// group is a verb that only holds others.
+func group(c *cobra.Command) *cobra.Command {
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usage(c, fmt.Errorf("%q is none of %s", args[0], verbs(c)))
+		}
+		return usage(c, fmt.Errorf("one of %s is missing", verbs(c)))
+	}
+	return c
 }
 
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {

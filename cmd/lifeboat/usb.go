@@ -23,7 +23,7 @@ func (a *app) usb() *cobra.Command {
 		Example: "  lifeboat usb write /dev/sdX\n  lifeboat usb list /dev/sdX",
 	}
 	c.AddCommand(a.usbWrite(), a.usbList())
-	return c
+	return group(c)
 }
 
 // stickFlags are those of usb write.

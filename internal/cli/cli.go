@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,11 +26,14 @@ type Out struct {
 	JSON, Verbose, Quiet bool
 	TTY                  bool // progress bars on Stderr
 
-	mu    sync.Mutex
-	bar   *progressbar.ProgressBar
-	step  string
-	last  time.Time
-	start time.Time
+	mu       sync.Mutex
+	bar      *progressbar.ProgressBar
+	step     string
+	last     time.Time
+	start    time.Time
+	seq      int64
+	streamed bool // JSON lines were printed: what follows is a line, too
+	printed  bool // a JSON document was printed: nothing may follow it
 }
 
 // New is the output of this process.
@@ -66,11 +70,32 @@ func (o *Out) Debugf(format string, args ...any) {
 	}
 }
 
-// Value prints the one JSON document of a command.
+// Value prints the one JSON document of a command; after events it is one
+// line, like them.
 func (o *Out) Value(v any) error {
-	e := json.NewEncoder(o.Stdout)
+	o.printed = true
+	return o.encode(o.Stdout, v)
+}
+
+// Line prints one of many JSON values: a line of its own.
+func (o *Out) Line(v any) error {
+	o.streamed = true
+	return o.encode(o.Stdout, v)
+}
+
+// Document prints what is a JSON document already.
+func (o *Out) Document(doc []byte) error {
+	o.printed = true
+	_, err := o.Stdout.Write(doc)
+	return err
+}
+
+func (o *Out) encode(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
+	if !o.streamed {
+		e.SetIndent("", "  ")
+	}
 	return e.Encode(v)
 }
 
@@ -107,7 +132,11 @@ func (o *Out) Fail(err error) int {
 	}
 	p := report.ProblemOf(err)
 	if o.JSON {
-		_ = o.Value(map[string]any{"error": p, "exit": code})
+		w := o.Stdout
+		if o.printed && !o.streamed {
+			w = o.Stderr // standard output holds one document
+		}
+		_ = o.encode(w, map[string]any{"error": p, "exit": code})
 		return int(code)
 	}
 	o.mu.Lock()
@@ -148,7 +177,11 @@ func (o *Out) Emit(e report.Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.JSON {
-		_ = json.NewEncoder(o.Stdout).Encode(e)
+		o.seq++
+		if e.Time.IsZero() {
+			e.Time, e.Seq = time.Now().UTC(), o.seq
+		}
+		_ = o.Line(e)
 		return
 	}
 	if e.Problem != nil && e.Kind != report.Failed {
@@ -162,7 +195,7 @@ func (o *Out) Emit(e report.Event) {
 	switch e.Kind {
 	case report.Started:
 		o.endBar()
-		o.step, o.start, o.last = e.Step, time.Now(), time.Now()
+		o.step, o.start, o.last = cmp.Or(e.Step, e.Text), time.Now(), time.Now()
 		if e.Text != "" && (!o.TTY || e.Total == 0) {
 			fmt.Fprintf(o.Stderr, "%s\n", e.Text)
 		}
@@ -191,6 +224,10 @@ func took(ms int64) string {
 
 // progress draws the bar, or a plain line every ten seconds.
 func (o *Out) progress(e report.Event) {
+	if k := cmp.Or(e.Step, e.Text); k != o.step || o.start.IsZero() { // nothing said that it began
+		o.endBar()
+		o.step, o.start, o.last = k, time.Now(), time.Now()
+	}
 	if !o.TTY {
 		if time.Since(o.last) < 10*time.Second {
 			return

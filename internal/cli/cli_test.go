@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -101,5 +102,38 @@ func TestSizeAndBar(t *testing.T) {
 	}
 	if got := Bar(0, 0, 0); !strings.HasPrefix(got, "0 B") {
 		t.Error(got)
+	}
+}
+
+// TestOneDocument: a document stays the only thing on standard output; what
+// follows lines is a line.
+func TestOneDocument(t *testing.T) {
+	var so, se bytes.Buffer
+	o := &Out{Stdout: &so, Stderr: &se, JSON: true}
+	if err := o.Document([]byte("{}\n")); err != nil {
+		t.Fatal(err)
+	}
+	if code := o.Fail(report.Errorf(report.CodeUncovered, "", "no")); code != 3 || so.String() != "{}\n" || !strings.Contains(se.String(), `"exit": 3`) {
+		t.Errorf("exit %d, %q, %q", code, &so, &se)
+	}
+	so.Reset()
+	se.Reset()
+	o = &Out{Stdout: &so, Stderr: &se, JSON: true}
+	o.Emit(report.Event{Kind: report.Note, Text: "a"})
+	_ = o.Value(map[string]any{"x": 1, "y": 2})
+	o.Fail(report.Errorf(report.CodeFailed, "", "no"))
+	lines := strings.Split(strings.TrimSpace(so.String()), "\n")
+	if len(lines) != 3 || se.Len() != 0 || strings.Contains(lines[0], "0001-01-01") || !strings.Contains(lines[0], `"seq":1`) {
+		t.Errorf("%q, %q", lines, &se)
+	}
+}
+
+// TestProgressAlone: bytes that no event began with are counted from the first.
+func TestProgressAlone(t *testing.T) {
+	var se bytes.Buffer
+	o := &Out{Stdout: io.Discard, Stderr: &se}
+	o.Emit(report.Event{Kind: report.Progress, Text: "Verifying", Done: 1, Total: 100})
+	if se.Len() != 0 || time.Since(o.start) > time.Minute {
+		t.Errorf("%q, began %s", &se, o.start)
 	}
 }
