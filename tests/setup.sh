@@ -15,7 +15,7 @@ packages=(
 	grub-pc-bin grub-efi-amd64-bin grub-efi-amd64-signed shim-signed
 	# Tools that the rescue system packs, and tools that judge it.
 	e2fsprogs xfsprogs btrfs-progs dosfstools lvm2 mdadm cryptsetup-bin fdisk gdisk util-linux kmod
-	tar cpio gzip zstd xz-utils acl attr libcap2-bin mtools xorriso iproute2 file busybox-static pci.ids
+	tar cpio gzip zstd xz-utils acl attr libcap2-bin mtools xorriso iproute2 file busybox-static pci.ids openssh-client udev
 )
 
 say() { echo "setup: $*"; }

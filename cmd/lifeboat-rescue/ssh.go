@@ -61,7 +61,11 @@ func sshServer(ctx context.Context, o *cli.Out, _ []string) error {
 	if err != nil {
 		return err
 	}
-	say(fmt.Sprintf("SSH: %d keys may log in as root; host key %s", len(keys), sshd.Fingerprint(host)))
+	may := fmt.Sprintf("%d keys", len(keys))
+	if len(keys) == 1 {
+		may = "one key"
+	}
+	say(fmt.Sprintf("SSH: %s may log in as root; host key %s", may, sshd.Fingerprint(host)))
 	go netup.Addresses(ctx, func(a []netip.Addr) {
 		if len(a) > 0 {
 			say(fmt.Sprintf("SSH: log in at %s (host key %s)", logins(a), sshd.Fingerprint(host)))
