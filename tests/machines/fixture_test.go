@@ -32,8 +32,8 @@ const storeAt = "10.0.2.100:8080"
 type made struct {
 	lab    *lab.Lab
 	source *lab.Source
-	iso    string // the image that it made
-	store  string // directory of the archive server
+	iso    string // the image that it made, or the stick
+	store  string // directory of the archive server, or "usb:"
 	disk   string // the server's disk after it was shut down
 	log    string // what mkbackup printed
 	kept   *lab.Kept
@@ -63,7 +63,21 @@ type server struct {
 	name    string // of the fixture
 	layout  lab.Layout
 	prepare string // shell, run in it before
+	stick   *onStick
 }
+
+// onStick: image and backup go onto a stick instead of into folder and store.
+type onStick struct {
+	prepare  func(t *testing.T, path string) // makes the stick as it is before
+	settings string                          // what is not told of every server
+	command  string                          // backs up; the stick is stickDev
+}
+
+// The stick in the server.
+const (
+	stickSerial = "STICK-0001"
+	stickDev    = "/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_" + stickSerial + "-0:0"
+)
 
 // fixtureOf lets a server back itself up, once for all scenarios. It is kept
 // beside the other fixtures, named by the program and the source that it was
@@ -86,6 +100,9 @@ func fixtureOf(ctx context.Context, t *testing.T, sv server) *made {
 		t.Fatal(err)
 	}
 	fmt.Fprint(key, filepath.Base(filepath.Dir(s.Disk)), sv.prepare)
+	if sv.stick != nil {
+		fmt.Fprint(key, sv.stick.settings, sv.stick.command)
+	}
 	m := &made{lab: l, source: s}
 	m.kept, err = l.Keep(ctx, "backup-"+sv.name, hex.EncodeToString(key.Sum(nil))[:16], func(dir string) error {
 		if err := os.Chmod(dir, 0o700); err != nil {
@@ -101,6 +118,9 @@ func fixtureOf(ctx context.Context, t *testing.T, sv server) *made {
 		t.Fatal(err)
 	}
 	m.in(m.kept.Dir)
+	if sv.stick != nil {
+		m.store = backup.USB
+	}
 	if fixture.made == nil {
 		fixture.made = map[string]*made{}
 	}
@@ -133,9 +153,16 @@ func (m *made) backUp(ctx context.Context, t *testing.T, sv server) {
 		t.Fatal(err)
 	}
 	addr := serve(t, m.store)
-	vm, err := lab.Start(ctx, qemu.Config{Name: "source", Memory: 1 << 30, NoReboot: true, Firmware: sv.layout.Firmware,
-		Drives: []qemu.Drive{{File: m.disk, Interface: qemu.Virtio}},
-		NICs:   []qemu.NIC{{Services: []qemu.GuestService{{Address: storeAt, To: addr}}}}})
+	drives := []qemu.Drive{{File: m.disk, Interface: qemu.Virtio}}
+	settings, command := "backup: {url: \"http://"+storeAt+"\"}\n", "lifeboat mkbackup"
+	if sv.stick != nil {
+		sv.stick.prepare(t, m.iso)
+		drives[0].Boot = 1 // before the stick, which starts as well
+		drives = append(drives, qemu.Drive{File: m.iso, Interface: qemu.USB, Serial: stickSerial, Removable: true})
+		settings, command = sv.stick.settings, sv.stick.command
+	}
+	vm, err := lab.Start(ctx, qemu.Config{Name: "source", Memory: 1 << 30, NoReboot: true, Firmware: sv.layout.Firmware, Drives: drives,
+		NICs: []qemu.NIC{{Services: []qemu.GuestService{{Address: storeAt, To: addr}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +172,7 @@ func (m *made) backUp(ctx context.Context, t *testing.T, sv server) {
 	}
 	phase("the server started")
 	conf := filepath.Join(t.TempDir(), "lifeboat.yaml")
-	if err := os.WriteFile(conf, []byte("backup: {url: \"http://"+storeAt+"\"}\nrecover: {mode: auto}\n"), 0o600); err != nil {
+	if err := os.WriteFile(conf, []byte(settings+"recover: {mode: auto}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, err := range []error{
@@ -171,18 +198,20 @@ func (m *made) backUp(ctx context.Context, t *testing.T, sv server) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	code, err := vm.Stream(ctx, "lifeboat mkbackup", log, log)
+	code, err := vm.Stream(ctx, command, log, log)
 	if err != nil || code != 0 {
 		text, _ := os.ReadFile(m.log)
-		t.Fatalf("lifeboat mkbackup: exit code %d, %v\n%s", code, err, text)
+		t.Fatalf("%s: exit code %d, %v\n%s", command, code, err, text)
 	}
 	phase("lifeboat mkbackup")
-	res, err := vm.Run(ctx, "echo /var/lib/lifeboat/output/*.iso")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := vm.Get(ctx, strings.TrimSpace(string(res.Stdout)), m.iso); err != nil {
-		t.Fatal(err)
+	if sv.stick == nil {
+		res, err := vm.Run(ctx, "echo /var/lib/lifeboat/output/*.iso")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := vm.Get(ctx, strings.TrimSpace(string(res.Stdout)), m.iso); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := vm.PowerOff(ctx); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@
 package machines
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -40,7 +41,11 @@ func comesBack(ctx context.Context, t *testing.T, m *made, o drill.Options, allo
 	t.Helper()
 	phase := phases(t)
 	var problems []report.Problem
-	o.Image, o.Backup, o.Dir = m.iso, m.store, t.TempDir()
+	o.Image, o.Backup = cmp.Or(o.Image, m.iso), m.store
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	more := o.Between
 	o.Between = func(disks []string) error {
 		phase("recovery")
 		ds, err := m.lab.Compare(ctx, m.disk, disks[0])
@@ -56,6 +61,9 @@ func comesBack(ctx context.Context, t *testing.T, m *made, o drill.Options, allo
 			t.Logf("an allowed difference did not occur: %+v", a)
 		}
 		phase("comparing every file and identity")
+		if more != nil {
+			return more(disks)
+		}
 		return nil
 	}
 	o.Sink = report.SinkFunc(func(e report.Event) {
