@@ -358,6 +358,9 @@ func (j *judged) steps() {
 		if s.Node != "" && j.p.Target.Node(s.Node) == nil {
 			j.bad("step %s names a node that is not in the target", s.ID)
 		}
+		if s.Verb == VerbTable && slices.ContainsFunc(j.p.Target.OfKind(manifest.KindPV), func(n *manifest.Node) bool { return done["pv/"+string(n.ID)] }) {
+			j.bad("step %s comes after physical volumes, whose group lvm cannot see whole", s.ID)
+		}
 		if s.Text(&j.p.Target, j.p) == s.ID {
 			j.bad("step %s has no text", s.ID)
 		}

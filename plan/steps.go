@@ -43,10 +43,10 @@ func (k *maker) makeSteps() {
 	s.add(Step{Verb: VerbUnmount, Stage: StageFinish, After: []string{r}, Again: AgainRun, Fatal: true})
 }
 
-// storageVerbs make nodes of a kind; a kind that is not here is made by the
-// step of what it stands on.
+// storageVerbs make nodes of a kind, tables apart; a kind that is not here is
+// made by the step of what it stands on.
 var storageVerbs = map[manifest.Kind]Verb{
-	manifest.KindTable: VerbTable, manifest.KindPV: VerbPV, manifest.KindVG: VerbVG, manifest.KindLV: VerbLV,
+	manifest.KindPV: VerbPV, manifest.KindVG: VerbVG, manifest.KindLV: VerbLV,
 	manifest.KindFS: VerbMkfs, manifest.KindSwap: VerbMkswap,
 }
 
@@ -59,9 +59,17 @@ func (s *stepper) storage() {
 	for _, d := range t.OfKind(manifest.KindDisk) {
 		s.made[d.ID] = s.add(Step{Verb: VerbWipe, Stage: StageStorage, Node: d.ID, After: releases, Erases: []manifest.ID{d.ID}, Again: AgainWipe, Fatal: true})
 	}
+	// All tables come first: lvm is shown every physical volume of the plan, and
+	// a group may have some on partitions of several disks.
+	for _, n := range t.OfKind(manifest.KindTable) {
+		s.made[n.ID] = s.add(Step{Verb: VerbTable, Stage: StageStorage, Node: n.ID, After: addOnce(nil, s.made[n.On[0].Node]), Again: AgainOpen, Fatal: true})
+	}
 	lastLV := map[manifest.ID]string{} // one volume group is changed by one step at a time
 	for i := range t.Nodes {
 		n := &t.Nodes[i]
+		if n.Kind == manifest.KindTable {
+			continue
+		}
 		var after []string
 		for _, e := range n.On {
 			after = addOnce(after, s.made[e.Node])
