@@ -162,7 +162,7 @@ func (b *builder) storage(claimed bool) *Storage {
 // plan assigns the disks by what a probe says of them now.
 func (b *builder) plan(claimed bool) *plan.Plan {
 	b.t.Helper()
-	m, err := probe.Machine(context.Background(), probe.Options{Run: run.Exec{}, Rescue: true})
+	m, err := probe.Machine(context.Background(), probe.Options{Run: run.Exec{}})
 	if err != nil {
 		b.t.Fatal(err)
 	}

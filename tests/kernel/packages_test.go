@@ -53,7 +53,7 @@ func guestPackages(t *testing.T) []string {
 }
 
 var (
-	bootSuffix = regexp.MustCompile(`_Boot([1-9])$`)
+	bootSuffix = regexp.MustCompile(`_Boot([1-9][0-9]*)$`)
 	testFunc   = regexp.MustCompile(`(?m)^func (Test\w+)\(\w+ \*testing\.T\)`)
 )
 
@@ -109,11 +109,11 @@ func TestPackages(t *testing.T) {
 			m.Hello()
 			number := 1
 			for _, name := range guestTests(t, pkg) {
-				if b := bootOf(name); b != number {
-					m.Reset()
-					number = b
-				}
 				t.Run(name, func(t *testing.T) {
+					if b := bootOf(name); b != number {
+						m.Reset()
+						number = b
+					}
 					out, code := m.Run(10*time.Minute, "bash", "-c", "cd /test && exec ./guest.test -test.v -test.timeout 9m -test.run '^"+name+"$'")
 					switch {
 					case code != 0:

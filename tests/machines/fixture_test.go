@@ -3,6 +3,7 @@
 package machines
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -64,6 +65,7 @@ type server struct {
 	layout  lab.Layout
 	prepare string // shell, run in it before
 	stick   *onStick
+	image   string // the image that is fetched, in it; "" is the one that mkbackup makes
 }
 
 // onStick: image and backup go onto a stick instead of into folder and store.
@@ -205,7 +207,7 @@ func (m *made) backUp(ctx context.Context, t *testing.T, sv server) {
 	}
 	phase("lifeboat mkbackup")
 	if sv.stick == nil {
-		res, err := vm.Run(ctx, "echo /var/lib/lifeboat/output/*.iso")
+		res, err := vm.Run(ctx, "echo "+cmp.Or(sv.image, "/var/lib/lifeboat/output/*.iso"))
 		if err != nil {
 			t.Fatal(err)
 		}
