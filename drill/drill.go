@@ -403,11 +403,19 @@ func (d *drill) judge() {
 		}
 	}
 	d.res.FailUnits = s.Failed
+	swaps := 0
+	for _, m := range d.m.Storage.Mounts {
+		if m.Live && m.Type == "swap" {
+			swaps++
+		}
+	}
 	switch {
 	case s.Hostname != d.m.Host.Name:
 		d.res.Why = fmt.Sprintf("the restored system calls itself %q, not %q", s.Hostname, d.m.Host.Name)
 	case len(d.res.Missing) > 0:
 		d.res.Why = "the restored system lacks the mounts " + strings.Join(d.res.Missing, ", ")
+	case len(s.Swaps) < swaps:
+		d.res.Why = fmt.Sprintf("the restored system uses %d of %d swaps: %s", len(s.Swaps), swaps, strings.Join(s.Swaps, ", "))
 	default:
 		d.res.Passed = true
 	}

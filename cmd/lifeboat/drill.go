@@ -88,6 +88,11 @@ func (a *app) drilled(res *drill.Result) error {
 	if !res.Passed {
 		return report.Errorf(report.CodeFailed, "look at the log with --keep", "the drill of %s did not pass: %s", res.Host, res.Why)
 	}
+	if len(res.FailUnits) > 0 {
+		// The machine of a drill has no network: what waits for one cannot work.
+		a.out.Warn(report.Problem{Code: report.CodeFailed, Severity: report.Warning, Next: "see whether they only lack the network, which a drill keeps away",
+			Text: "units of the restored system failed: " + strings.Join(res.FailUnits, ", ")})
+	}
 	a.out.Print("The drill of %s passed: the restored system is %s (%s, %s)", res.Host, res.System.State, res.System.Kernel, res.Accel)
 	return nil
 }

@@ -110,7 +110,9 @@ func (s *Stream) Wait(ctx context.Context, mark int, re *regexp.Regexp) ([]strin
 		if ended {
 			return nil, len(text), fmt.Errorf("wait for %q on %s: %w; last lines:\n%s", re, s.name, errEnded, tail(text, 15))
 		}
-		from = max(mark, len(text)-overlap)
+		// An event may be one line longer than that.
+		line := bytes.LastIndexByte(text[:max(mark, len(text)-overlap)], '\n') + 1
+		from = max(mark, line)
 		select {
 		case <-more:
 		case <-ctx.Done():

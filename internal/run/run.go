@@ -124,6 +124,12 @@ func (x Exec) Run(ctx context.Context, c Cmd) (Result, error) {
 	if ctx.Err() != nil && err != nil {
 		err = ctx.Err()
 	}
+	if errors.Is(err, exec.ErrWaitDelay) && okCode(c.OK, res.Code) {
+		// It ended well and left a child behind that holds its output open.
+		x.logf("%s left programs running; they are ended", c.Path)
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		err = nil
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && res.Code >= 0 && okCode(c.OK, res.Code) {
 		err = nil

@@ -32,9 +32,10 @@ func (d Difference) String() string {
 // Differences are what Compare found.
 type Differences []Difference
 
-// Allow is a rule for differences that are expected, and why. Empty fields
-// match everything; the others are patterns of path.Match, and a Path that
-// ends in "/**" is a folder with all below it.
+// Allow is a rule for differences that are expected, and why. An empty Where or
+// What matches everything, an empty Path only the top of a volume and the volume
+// itself; the others are patterns of path.Match, and a Path that ends in "/**" is
+// a folder with all below it.
 type Allow struct {
 	Where, Path, What string
 	Why               string
@@ -45,7 +46,7 @@ func (a Allow) matches(d Difference) bool {
 		if d.Path != dir && !strings.HasPrefix(d.Path, dir+"/") {
 			return false
 		}
-	} else if !match(a.Path, d.Path) {
+	} else if a.Path == "" && d.Path != "" || !match(a.Path, d.Path) {
 		return false
 	}
 	return match(a.Where, d.Where) && match(a.What, d.What)
