@@ -235,7 +235,7 @@ func (d *drill) recovery(ctx context.Context) error {
 		words += " lifeboat.backup=" + d.url
 		c.NICs = []qemu.NIC{{Services: []qemu.GuestService{{Address: backupAt, To: d.server}}}}
 	}
-	c.Extra = []string{"-fw_cfg", "name=" + fwcfgName + ",string=" + words}
+	c.Extra = []string{"-fw_cfg", "name=" + fwcfgName + ",string=" + strings.ReplaceAll(words, ",", ",,")}
 	vm, err := qemu.Start(ctx, c)
 	if err != nil {
 		return err

@@ -49,6 +49,9 @@ func (d *drill) serveBackup(ctx context.Context) (done func(), err error) {
 		return nil, err
 	}
 	name := d.m.Host.Name + "/" + filepath.Base(strings.TrimSuffix(o.Name(), "/"))
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`,%?#"\`, r) }) {
+		name = d.m.Host.Name + "/backup" // one word of the order, and no part of a URL that means something
+	}
 	if !strings.HasSuffix(name, backup.Suffix) {
 		name += backup.Suffix
 	}

@@ -16,10 +16,14 @@ import (
 
 // diskPatience is how long no block device may appear before planning begins
 // though not every captured disk was seen (rule 6).
-const diskPatience = 15 * time.Second
+const (
+	diskPatience = 15 * time.Second
+	diskLimit    = 90 * time.Second
+)
 
 // waitDisks waits until every captured disk is seen, or none has appeared for
-// 15 s.
+// 15 s, or 90 s have gone by: something that comes and goes, as card readers
+// do, must not keep a machine from its recovery.
 func (s *session) waitDisks(ctx context.Context) error {
 	want := map[string]bool{}
 	for _, n := range s.manifest.Storage.OfKind(manifest.KindDisk) {
@@ -33,18 +37,22 @@ func (s *session) waitDisks(ctx context.Context) error {
 			want["unknowable "+string(n.ID)] = true // by neither: only the wait helps
 		}
 	}
-	last, count := time.Now(), -1
+	began, last, known := time.Now(), time.Now(), map[string]bool{}
 	said := false
 	for {
-		names, missing, err := seenDisks(want)
+		v, err := blockdev.Live().Scan()
 		if err != nil {
-			return err
+			return fmt.Errorf("list block devices: %w", err)
 		}
-		if missing == 0 {
+		if missingDisks(v, want) == 0 {
 			return nil
 		}
-		if names != count {
-			last, count = time.Now(), names
+		if newDevices(v, known) {
+			last = time.Now()
+		}
+		if time.Since(began) >= diskLimit {
+			s.w.J.Note("Devices still come and go after %s; going on with those that are there", diskLimit)
+			return nil
 		}
 		if time.Since(last) >= diskPatience {
 			return nil
@@ -61,19 +69,29 @@ func (s *session) waitDisks(ctx context.Context) error {
 	}
 }
 
-// seenDisks counts block devices and the captured disks that are not there.
-func seenDisks(want map[string]bool) (devices, missing int, err error) {
-	v, err := blockdev.Live().Scan()
-	if err != nil {
-		return 0, 0, fmt.Errorf("list block devices: %w", err)
-	}
-	missing = len(want)
+// missingDisks counts the captured disks that are not there. Two paths to one
+// disk are one.
+func missingDisks(v *blockdev.View, want map[string]bool) int {
+	seen := map[string]bool{}
 	for _, d := range v.Disks() {
-		if want["w"+manifest.UsableWWN(d.WWN)] || want["s"+manifest.UsableSerial(d.Serial)] {
-			missing--
+		for _, k := range []string{"w" + manifest.UsableWWN(d.WWN), "s" + manifest.UsableSerial(d.Serial)} {
+			if want[k] {
+				seen[k] = true
+				break
+			}
 		}
 	}
-	return len(v.Devices), missing, nil
+	return len(want) - len(seen)
+}
+
+// newDevices notes all devices and tells whether one was never seen before.
+func newDevices(v *blockdev.View, known map[string]bool) bool {
+	found := false
+	for _, d := range v.Devices {
+		found = found || !known[d.Name]
+		known[d.Name] = true
+	}
+	return found
 }
 
 // errStopped says that a person pressed a key.

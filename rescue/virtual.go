@@ -25,6 +25,10 @@ func (w *Worker) virtual() {
 		w.J.Note("The virtual machine's firmware adds: %s", strings.TrimSpace(string(words)))
 		for _, f := range w.Order.Apply(string(words)) {
 			w.J.Problem(report.Problem{Code: report.CodeUsage, Severity: report.Warning, Text: f.Error()})
+			w.faulty = true
+		}
+		if w.faulty { // a good word does not make the bad one understood
+			w.onlyMenu()
 		}
 	}
 	if dev := virtioPort(eventsPort); dev != "" {

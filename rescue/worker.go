@@ -39,6 +39,7 @@ type Worker struct {
 	Target string // TargetRoot
 	boot   bootState
 	port   *port
+	faulty bool // a word of the order was not understood
 	net    network
 
 	ctx   context.Context // of the worker, for what shells ask
@@ -112,6 +113,12 @@ func (w *Worker) orderFaults() {
 	for _, l := range strings.Split(strings.TrimSpace(string(data)), "\n") {
 		w.J.Problem(report.Problem{Code: report.CodeUsage, Severity: report.Warning, Text: l, Next: "correct it in the boot menu"})
 	}
+	w.faulty = true
+	w.onlyMenu()
+}
+
+// onlyMenu has nothing begin by itself.
+func (w *Worker) onlyMenu() {
 	if w.Order.Recover == handoff.Auto || w.Order.Recover == handoff.Repair {
 		w.Order.Recover = handoff.Menu
 		w.J.Note("Because of that nothing begins by itself")

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -70,7 +71,10 @@ const (
 // as the data stays below limit, everything else that is overwritten before
 // the first filesystem is made. It reads only. What cannot be read is told
 // and left out.
-func (s *Storage) Keep(_ context.Context, w io.Writer, limit int64) (*Kept, error) {
+//
+// A dying disk answers slowly: after a minute what was not read yet is left
+// out, as is what does not fit.
+func (s *Storage) Keep(ctx context.Context, w io.Writer, limit int64) (*Kept, error) {
 	k := &Kept{Format: KeptFormat, PlanID: s.Plan.ID, Order: s.Options.Claim.Order, Host: s.Options.Claim.Host,
 		Time: s.Options.Claim.Time, Whole: true, Disks: []KeptDisk{}}
 	v, err := s.system.Scan()
@@ -82,7 +86,7 @@ func (s *Storage) Keep(_ context.Context, w io.Writer, limit int64) (*Kept, erro
 		return nil, err
 	}
 	defer enc.Close()
-	out := &keeper{w: w, enc: enc, limit: limit, kept: k, s: s}
+	out := &keeper{ctx: ctx, until: time.Now().Add(keepPatience), w: w, enc: enc, limit: limit, kept: k, s: s}
 	var rest [][]wipe.Span
 	var files []*os.File
 	defer func() {
@@ -128,10 +132,15 @@ func (s *Storage) Keep(_ context.Context, w io.Writer, limit int64) (*Kept, erro
 	return k, nil
 }
 
-var errKeepFull = errors.New("more is to be kept than there is room for")
+var errKeepFull = errors.New("more is to be kept than there is room or time for")
+
+// keepPatience bounds reading what is to be kept.
+const keepPatience = time.Minute
 
 // keeper writes spans as frames.
 type keeper struct {
+	ctx   context.Context
+	until time.Time
 	s     *Storage
 	w     io.Writer
 	enc   *zstd.Encoder
@@ -144,6 +153,12 @@ func (k *keeper) spans(f *os.File, disk int, list []wipe.Span) error {
 	buf := make([]byte, keepPiece)
 	for _, sp := range list {
 		for sp.Len > 0 {
+			if err := k.ctx.Err(); err != nil {
+				return err
+			}
+			if time.Now().After(k.until) {
+				return errKeepFull
+			}
 			n := min(sp.Len, keepPiece)
 			b := buf[:n]
 			if _, err := f.ReadAt(b, sp.Start); err != nil {
