@@ -21,6 +21,10 @@ type RestoreOptions struct {
 	Progress func(Progress)
 	Problem  func(Problem)
 
+	// Without are mounts, as recorded, that are not brought back: where the target has no
+	// filesystem for one, its files would fill the filesystem above it.
+	Without []string
+
 	// From is where an interrupted restore of the same archive goes on.
 	From Checkpoint
 	// Checkpoint is called from time to time: what it is given is on the disk (syncfs has
@@ -131,27 +135,36 @@ func (a *Archive) restore(ctx context.Context, root string, opt *RestoreOptions,
 
 // phases lists what is to be done, in order: section 9 of the format.
 func (r *restorer) phases() []phase {
-	entries := r.sel.filter(r.a, r.a.rowsOf(KindEntries))
+	entries := r.sel.filter(r.a, r.rows(KindEntries))
 	var late []int
-	for _, i := range append(slices.Clone(entries), r.a.rowsOf(KindDirectories)...) {
+	for _, i := range append(slices.Clone(entries), r.rows(KindDirectories)...) {
 		if r.a.x.rows[i].flags&flagLate != 0 {
 			late = append(late, i)
 		}
 	}
 	ph := []phase{
 		{rows: entries, do: (*placer).frame},
-		{rows: r.sel.filter(r.a, r.a.rowsOf(KindContinuation)), do: (*placer).continuation},
+		{rows: r.sel.filter(r.a, r.rows(KindContinuation)), do: (*placer).continuation},
 		{alone: r.finishSplits},
-		{rows: r.a.rowsOf(KindHardLinks), do: (*placer).frame},
+		{rows: r.rows(KindHardLinks), do: (*placer).frame},
 	}
 	if r.a.salvaged {
 		// The frames with all directories may be lost; the walk met each of them too.
 		ph = append(ph, phase{rows: entries, ordered: true, do: (*placer).directories})
 	}
 	return append(ph,
-		phase{rows: r.a.rowsOf(KindDirectories), ordered: true, do: (*placer).directories},
+		phase{rows: r.rows(KindDirectories), ordered: true, do: (*placer).directories},
 		phase{alone: func(context.Context) error { return r.checkpoint() }},
 		phase{rows: late, ordered: true, do: (*placer).lateFlags})
+}
+
+// rows lists the frames of a kind, without those of mounts that are left out.
+func (r *restorer) rows(kind Kind) []int {
+	return slices.DeleteFunc(r.a.rowsOf(kind), func(i int) bool { return r.without(r.a.x.rows[i].mount) })
+}
+
+func (r *restorer) without(mount int) bool {
+	return mount < len(r.a.x.mounts) && slices.Contains(r.opt.Without, r.a.x.mounts[mount].Path)
 }
 
 func (r *restorer) run(ctx context.Context) error {
@@ -294,7 +307,7 @@ func (r *restorer) finishSplits(ctx context.Context) error {
 	// After an interruption the headers of some are not in memory: they are read again.
 	var again []int
 	for n, s := range r.a.x.splits {
-		if r.a.x.rows[s.owner].kind == KindEntries && r.heads[n] == nil && !r.badSplit[n] && r.sel.has(s.path) {
+		if r.a.x.rows[s.owner].kind == KindEntries && r.heads[n] == nil && !r.badSplit[n] && r.sel.has(s.path) && !r.without(s.mount) {
 			again = append(again, s.owner)
 		}
 	}

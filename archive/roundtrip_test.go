@@ -117,6 +117,26 @@ func TestSeveralMounts(t *testing.T) {
 	}
 }
 
+// TestWithout: a mount that is left out leaves nothing in the filesystem above
+// it, split files, further names and directories included.
+func TestWithout(t *testing.T) {
+	src, data := t.TempDir(), t.TempDir()
+	write(t, src+"/etc/fstab", []byte("x"))
+	must(t, os.MkdirAll(src+"/data", 0710))
+	write(t, data+"/small", []byte("y"))
+	write(t, data+"/dir/big", noise(3*maxFrame))
+	must(t, os.Link(data+"/small", data+"/dir/again"))
+	b, _ := packAll(t, Options{}, Source{Path: "/", At: src}, Source{Path: "/data", At: data})
+	a := open(t, b)
+	to := restore(t, a, RestoreOptions{Without: []string{"/data"}})
+	if got := strings.Join(paths(t, to), " "); got != "./ ./data/ ./etc/ ./etc/fstab" {
+		t.Errorf("restored: %s", got)
+	}
+	if got := strings.Join(paths(t, restore(t, a, RestoreOptions{Without: []string{"/dat"}})), " "); !strings.Contains(got, "./data/dir/again ./data/dir/big") {
+		t.Errorf("restored: %s", got)
+	}
+}
+
 func paths(t testing.TB, dir string) []string {
 	var list []string
 	must(t, filepath.Walk(dir, func(p string, in os.FileInfo, err error) error {

@@ -13,11 +13,12 @@ type root struct {
 	node      manifest.ID
 	path      manifest.Bytes // mount point, or the name for people
 	mount     bool           // path is a mount point
+	left      bool           // the backup leaves it out, and its loss is accepted by name
 	essential bool           // the system does not start without it: its loss cannot be accepted
 }
 
 // roots lists what the backup needs, in the order of mounts, then boot.
-func (k *maker) roots() []root {
+func (k *maker) roots(accepted map[manifest.Bytes]bool) []root {
 	b := &k.m.Boot
 	boot := map[manifest.ID]bool{b.RootFS: true, b.BootFS: true}
 	if b.Firmware == manifest.FirmwareUEFI {
@@ -28,15 +29,15 @@ func (k *maker) roots() []root {
 	var out []root
 	have := map[manifest.ID]bool{}
 	for _, mt := range k.g.Mounts {
-		if !needed(mt) {
-			continue
-		}
-		r := root{node: mt.Node, path: mt.Path, mount: mt.Path != "none"}
+		r := root{node: mt.Node, path: mt.Path, mount: mt.Path != "none", left: !needed(mt)}
 		if !r.mount {
 			r.path = manifest.Bytes(k.name(mt.Node))
 		}
 		r.essential = mt.Path == "/" || mt.Path == "/usr" || mt.Path == "/boot" || boot[mt.Node]
-		have[mt.Node] = true
+		if r.left && (r.essential || !accepted[mt.Path]) {
+			continue
+		}
+		have[mt.Node] = have[mt.Node] || !r.left
 		out = append(out, r)
 	}
 	ids := append(append([]manifest.ID{b.RootFS, b.BootFS}, b.ESPs...), b.BIOSBoot...)
@@ -75,10 +76,13 @@ func (k *maker) scope() {
 		accepted[u.Path] = u.Accepted
 	}
 	wanted := map[manifest.ID]bool{}
-	for _, r := range k.roots() {
+	for _, r := range k.roots(accepted) {
 		if bad, why := k.blocked(r.node); bad != "" {
 			k.uncover(r, bad, why, accepted[r.path] && !r.essential)
 			continue
+		}
+		if r.left {
+			continue // it could be rebuilt, and stays what the backup makes of it
 		}
 		wanted[r.node] = true
 		for _, d := range k.g.Disks(r.node) {

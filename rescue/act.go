@@ -185,8 +185,12 @@ func (a *actor) journal() string {
 }
 
 func (a *actor) restore(ctx context.Context, _ plan.Step, progress func(int64, int64)) error {
+	without := restore.Without(a.s.archive.Info(), &a.s.plan.Target)
+	for _, path := range without {
+		a.s.w.J.Note("%s is in the backup, but has no filesystem in the target: its files are left out", path)
+	}
 	r, err := restore.Archive(ctx, a.s.archive, a.s.w.Target, restore.Options{
-		Progress: progress, From: a.earlier.last.At, Lost: a.earlier.last.Lost, Keep: a.save})
+		Without: without, Progress: progress, From: a.earlier.last.At, Lost: a.earlier.last.Lost, Keep: a.save})
 	if r != nil {
 		a.res.Bytes = r.Skipped + r.Bytes
 		a.s.w.J.Note("Restored: %s", restore.Summary(r))

@@ -60,7 +60,7 @@ func acting(t *testing.T) (*actor, *store) {
 	s.archive, s.attempt = x, 2
 	s.manifest = &manifest.Manifest{Host: manifest.Host{Name: "alpha"}, Dirs: []manifest.Dir{{Path: "/tmp", Inode: manifest.Inode{Type: "dir", Mode: "1777", UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}}}}
 	s.machine = &manifest.Machine{}
-	s.plan = &plan.Plan{ID: "plan-1", Host: "alpha"}
+	s.plan = &plan.Plan{ID: "plan-1", Host: "alpha", Target: manifest.Storage{Mounts: []manifest.Mount{{Path: "/", Backup: manifest.ScopeFull}}}}
 	return &actor{s: s, res: &report.Result{Host: "alpha", State: "failed", Started: time.Now()}}, st
 }
 
@@ -83,6 +83,20 @@ func TestActRestore(t *testing.T) {
 	}
 	if a.res.Bytes == 0 || a.lost != nil || len(a.res.Problems) != 0 || !strings.Contains(notes(a), "Restored: ") {
 		t.Errorf("%+v, lost %v\n%s", a.res, a.lost, notes(a))
+	}
+}
+
+// TestActRestoreWithout: what has no filesystem in the target does not fill
+// the one above it, and is named.
+func TestActRestoreWithout(t *testing.T) {
+	a, _ := acting(t)
+	a.s.plan.Target.Mounts = []manifest.Mount{{Path: "/srv", Backup: manifest.ScopeFull}, {Path: "/", Backup: manifest.ScopeExclude}}
+	if err := a.restore(context.Background(), plan.Step{}, func(int64, int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(a.s.w.Target)
+	if err != nil || len(left) != 0 || !strings.Contains(notes(a), "/ is in the backup, but has no filesystem") {
+		t.Errorf("%v, %v\n%s", left, err, notes(a))
 	}
 }
 

@@ -175,6 +175,12 @@ func (h *host) cover() error {
 	}
 	p := plan.Make(plan.Input{Manifest: m, Machine: &m.Machine, Policy: plan.Policy{OwnHardware: true, Method: h.opt.Method}})
 	m.Uncovered = p.Uncovered
+	// What has no place after a recovery does not belong into a backup either.
+	for i, mt := range m.Storage.Mounts {
+		if mt.Path != "none" && slices.ContainsFunc(m.Uncovered, func(u manifest.Uncovered) bool { return u.Accepted && u.Path == mt.Path }) {
+			m.Storage.Mounts[i].Backup = manifest.ScopeExclude
+		}
+	}
 	for _, r := range p.Refusals {
 		if r.Code == report.CodeManifest {
 			return &report.Fault{Problem: r}

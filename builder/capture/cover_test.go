@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"lifeboat/manifest"
+	"lifeboat/plan"
 	"lifeboat/report"
 )
 
@@ -70,6 +71,15 @@ func TestCover(t *testing.T) {
 	}
 	if u := h.m.Uncovered; len(u) != 1 || u[0].Path != "/data" || !u[0].Accepted {
 		t.Errorf("%+v", u)
+	}
+	// It is in no backup, and the plan of a recovery still says that it is left
+	// out: its fstab line must go.
+	if s := h.m.Storage.Mounts[1].Backup; s != manifest.ScopeExclude {
+		t.Errorf("/data: %s", s)
+	}
+	p := plan.Make(plan.Input{Manifest: h.m, Machine: &h.m.Machine, Policy: plan.Policy{OwnHardware: true}})
+	if p.Refused() || len(p.Uncovered) != 1 || !p.Uncovered[0].Accepted || len(p.Target.Mounts) != 1 || len(p.Erased) != 1 {
+		t.Errorf("%+v", p)
 	}
 	// A mount that has no node at all is named too, and so is what is accepted
 	// of it.

@@ -9,13 +9,15 @@ import (
 	"sync/atomic"
 
 	"lifeboat/archive"
+	"lifeboat/manifest"
 	"lifeboat/report"
 )
 
 // Options of a restore from the built-in archive.
 type Options struct {
-	From archive.Checkpoint // where an interrupted restore goes on
-	Lost Lost               // what that restore could not bring back
+	Without []string           // mounts of the archive that have no place in the target
+	From    archive.Checkpoint // where an interrupted restore goes on
+	Lost    Lost               // what that restore could not bring back
 	// Keep keeps a checkpoint that is on the disk, with the bytes of tar
 	// restored and what was lost until then.
 	Keep     func(c archive.Checkpoint, bytes int64, lost Lost) error
@@ -41,7 +43,7 @@ func again(total int64) int64 { return min(max(total/30, 64<<20), 1<<30) }
 func Archive(ctx context.Context, a *archive.Archive, root string, o Options) (*archive.Restored, error) {
 	total := a.TarBytes()
 	k := keeper{lost: o.Lost}
-	opt := archive.RestoreOptions{From: o.From, CheckpointBytes: again(total), Problem: k.problem,
+	opt := archive.RestoreOptions{Without: o.Without, From: o.From, CheckpointBytes: again(total), Problem: k.problem,
 		Progress: func(p archive.Progress) {
 			k.bytes.Store(p.Bytes)
 			if o.Progress != nil {
@@ -62,6 +64,20 @@ func Archive(ctx context.Context, a *archive.Archive, root string, o Options) (*
 		return res, f
 	}
 	return res, nil
+}
+
+// Without are the mounts of an archive that the target does not mount, such as
+// those whose loss was accepted: what they hold would land on, and fill, the
+// filesystem above them.
+func Without(info archive.Info, target *manifest.Storage) (out []string) {
+	for _, m := range info.Mounts {
+		if !slices.ContainsFunc(target.Mounts, func(t manifest.Mount) bool {
+			return string(t.Path) == m.Path && t.Backup != manifest.ScopeExclude
+		}) {
+			out = append(out, m.Path)
+		}
+	}
+	return out
 }
 
 // keeper gathers what a checkpoint tells beside its place.
