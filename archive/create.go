@@ -55,7 +55,7 @@ type Options struct {
 	HostID   string    // at most 208 bytes; a recovery compares it with the manifest's
 	Started  time.Time // zero: now
 	Manifest []byte    // the first frame; opaque to this package
-	Skip     []Inode   // files that are never packed: the archive itself
+	Skip     []Inode   // files that are never packed: the archive itself; of directories, what is in them
 	Workers  int       // compressors; 0: one per CPU, as far as Memory reaches
 	Memory   int64     // bytes of data in flight; 0: 256 MiB or 1/8 of the RAM, the smaller
 	Level    Level

@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// excludes decides what is left out of one mount. An excluded directory is packed
+// Excludes decides what is left out of one mount. An excluded directory is packed
 // itself, without what is below it: programs expect /var/tmp to exist.
-type excludes struct {
+type Excludes struct {
 	exact map[string]bool
 	globs []string
 }
 
-// newExcludes reads absolute paths as recorded. "*", "?" and "[...]" match within one
+// NewExcludes reads absolute paths as recorded. "*", "?" and "[...]" match within one
 // component; "/x/**" and "/x/*" mean the same as "/x" does for a directory.
-func newExcludes(patterns []string) (*excludes, error) {
-	x := &excludes{exact: map[string]bool{}}
+func NewExcludes(patterns []string) (*Excludes, error) {
+	x := &Excludes{exact: map[string]bool{}}
 	for _, p := range patterns {
 		if !strings.HasPrefix(p, "/") {
 			return nil, fmt.Errorf("exclude %q: a path from the root is needed, such as /var/cache", p)
@@ -39,7 +39,9 @@ func newExcludes(patterns []string) (*excludes, error) {
 	return x, nil
 }
 
-func (x *excludes) match(p string) bool {
+// Match tells whether p, an absolute clean path, is named itself; what is below a
+// match is not asked for one by one.
+func (x *Excludes) Match(p string) bool {
 	if x.exact[p] {
 		return true
 	}

@@ -45,7 +45,7 @@ func TestVanishedIsNoLoss(t *testing.T) {
 		{unix.EIO, "a", 1, 0}, {unix.EACCES, "a", 1, 0}, {unix.EUCLEAN, "a", 1, 0}, {unix.ETIMEDOUT, "a", 1, 0}, {errors.New("x"), "a", 1, 0},
 		{unix.EIO, "skip", 0, 0},
 	} {
-		x, err := newExcludes([]string{"/skip"})
+		x, err := NewExcludes([]string{"/skip"})
 		if err != nil {
 			t.Fatal(err)
 		}

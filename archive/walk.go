@@ -17,12 +17,12 @@ type source struct {
 	fd       int
 	dev      uint64
 	points   map[string]bool // relative paths that are mount points
-	excludes *excludes
+	excludes *Excludes
 	noFlags  bool // the filesystem knows no inode flags
 }
 
 func openSource(s Source, mount int) (*source, error) {
-	x, err := newExcludes(s.Exclude)
+	x, err := NewExcludes(s.Exclude)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (w *walker) fail(rel, what string, err error) { w.lost(w.recorded(rel), wha
 // lost reports what is missing from the archive. What is excluded by name is no
 // loss: excluding is how a damaged directory is accepted.
 func (w *walker) lost(path, what string, err error) {
-	if w.excludes.match(path) {
+	if w.excludes.Match(path) {
 		return
 	}
 	w.problem(w.mount, path, what, err)
@@ -108,7 +108,7 @@ func (w *walker) directory(fd int, rel string, st *unix.Stat_t) error {
 		return err
 	}
 	w.total().Directories++
-	if w.excludes.match(e.Path) {
+	if w.excludes.Match(e.Path) || slices.Contains(w.opt.Skip, Inode{uint64(st.Dev), st.Ino}) {
 		w.total().Excluded++
 		return w.addDirAgain(w.mount, e)
 	}
@@ -181,7 +181,7 @@ func (w *walker) child(dir int, parent string, c child) error {
 		}
 		c.kind = byte(st.Mode >> 12 & 15) // as the kernel itself derives it
 	}
-	if c.kind != unix.DT_DIR && w.excludes.match(w.recorded(rel)) {
+	if c.kind != unix.DT_DIR && w.excludes.Match(w.recorded(rel)) {
 		w.total().Excluded++
 		return nil
 	}

@@ -24,7 +24,10 @@ type BackupOptions struct {
 	URL      string
 	Store    backup.Options
 	Exclude  []string // absolute paths; their content is left out, the directory stays
-	Sink     report.Sink
+	// Output is the folder of Lifeboat's own products, which are never packed
+	// whatever links and bind mounts lead there; "" is none.
+	Output string
+	Sink   report.Sink
 	// Passing: URL is a folder of this host that the archive only passes
 	// through, on its way into an image.
 	Passing bool
@@ -128,6 +131,14 @@ func pack(ctx context.Context, up backup.Upload, o BackupOptions, src []archive.
 		}
 		opt.Skip = append(opt.Skip, own)
 	}
+	if o.Output != "" {
+		var st unix.Stat_t
+		if err := unix.Stat(o.Output, &st); err == nil {
+			opt.Skip = append(opt.Skip, archive.Inode{Dev: uint64(st.Dev), Ino: st.Ino})
+		} else if err != unix.ENOENT {
+			return nil, fmt.Errorf("look at the output folder %s: %w", o.Output, err)
+		}
+	}
 	total := expected(o.Manifest)
 	opt.Progress = func(p archive.Progress) {
 		o.Sink.Emit(report.Event{Kind: report.Progress, Step: "backup", Text: "Backing up", Done: p.Bytes, Total: max(total, p.Bytes)})
@@ -163,6 +174,10 @@ func sources(o BackupOptions) (out []archive.Source, done func(), err error) {
 			unix.Close(fd)
 		}
 	}
+	excl, err := archive.NewExcludes(o.Exclude)
+	if err != nil {
+		return nil, nil, report.Errorf(report.CodeConfig, "correct backup.exclude", "%w", err)
+	}
 	var points []string
 	for _, m := range o.Manifest.Storage.Mounts {
 		points = append(points, string(m.Path))
@@ -173,6 +188,11 @@ func sources(o BackupOptions) (out []archive.Source, done func(), err error) {
 			continue
 		}
 		seen[m.Node] = true // a filesystem that is mounted twice is packed once
+		// The mount would be formatted all the same, and come back empty.
+		if excl.Match(string(m.Path)) || sameFile(o.Output, string(m.Path)) {
+			done()
+			return nil, nil, report.Errorf(report.CodeConfig, "name "+string(m.Path)+" in backup.exclude, or give output_dir a folder of its own", "%s is to be backed up, and an exclude or output_dir leaves out all that it holds", m.Path)
+		}
 		s := archive.Source{Path: string(m.Path), At: string(m.Path), Exclude: append(doneMarks(m), o.Exclude...), Points: points}
 		fd, err := unix.OpenTree(unix.AT_FDCWD, string(m.Path), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err == nil {
@@ -266,10 +286,22 @@ func doneMarks(m manifest.Mount) []string {
 	return []string{filepath.Join(string(m.Path), handoff.DoneFile("*"))}
 }
 
-// OutputExcludes are the paths that hold Lifeboat's own products.
+// OutputExcludes is the folder that holds Lifeboat's own products, with every
+// link followed, as a pattern that names it alone. A mount there is not to be
+// formatted.
 func OutputExcludes(outputDir string) []string {
-	if _, err := os.Stat(outputDir); err != nil {
-		return nil
+	real, err := filepath.EvalSymlinks(outputDir)
+	if err != nil {
+		return nil // not made yet
 	}
-	return []string{outputDir}
+	if strings.ContainsAny(real, "*?[") {
+		real = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(real)
+	}
+	return []string{real}
+}
+
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err == nil && err2 == nil && os.SameFile(x, y)
 }

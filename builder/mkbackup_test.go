@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"lifeboat/archive"
+	"lifeboat/manifest"
 	"lifeboat/report"
 )
 
@@ -65,3 +69,66 @@ func TestFullStore(t *testing.T) {
 		}
 	}
 }
+
+// TestEmptyMountIsRefused: a mount that counts as backed up whole is not
+// packed as nothing.
+func TestEmptyMountIsRefused(t *testing.T) {
+	m := &manifest.Manifest{Storage: manifest.Storage{Mounts: []manifest.Mount{{Path: "/srv/data", Node: "fs:x", Live: true, Backup: manifest.ScopeFull}}}}
+	_, _, err := sources(BackupOptions{Manifest: m, Exclude: []string{"/srv/d?ta"}})
+	if p := report.ProblemOf(err); p.Code != report.CodeConfig || !strings.Contains(p.Text, "/srv/data is to be backed up") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestOutputOverMount: nor when the folder of the images is the mount itself
+// by another name.
+func TestOutputOverMount(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(t.TempDir(), "out")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	m := &manifest.Manifest{Storage: manifest.Storage{Mounts: []manifest.Mount{{Path: manifest.Bytes(dir), Node: "fs:x", Live: true, Backup: manifest.ScopeFull}}}}
+	if _, _, err := sources(BackupOptions{Manifest: m, Output: link}); err == nil || !strings.Contains(err.Error(), "output_dir leaves out all") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestOutputIsNotPacked: the folder of the images is left out by the way that
+// leads there, and by the folder itself where a bind mount leads there.
+func TestOutputIsNotPacked(t *testing.T) {
+	top := t.TempDir()
+	real := filepath.Join(top, "a [1]", "out")
+	if err := os.MkdirAll(real, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(real, "alpha.iso"), []byte("image"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(top, "link")
+	if err := os.Symlink(filepath.Join(top, "a [1]"), link); err != nil {
+		t.Fatal(err)
+	}
+	x, err := archive.NewExcludes(OutputExcludes(filepath.Join(link, "out")))
+	if err != nil || !x.Match(real) || x.Match(filepath.Dir(real)) {
+		t.Errorf("%v, %v", OutputExcludes(filepath.Join(link, "out")), err)
+	}
+	var b bytes.Buffer
+	m := alpha("6.1.0")
+	up := &buffer{Buffer: &b}
+	sum, err := pack(context.Background(), up, BackupOptions{Manifest: m, Sink: report.Discard, Output: filepath.Join(link, "out")}, []archive.Source{{Path: "/elsewhere", At: top, Bare: true}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mt := sum.Mounts[0]; mt.Files != 0 || mt.Excluded != 1 || mt.Directories != 3 || mt.Others != 1 {
+		t.Errorf("%+v", mt)
+	}
+}
+
+// buffer is an upload into memory.
+type buffer struct{ *bytes.Buffer }
+
+func (b *buffer) Name() string    { return "memory" }
+func (b *buffer) Local() *os.File { return nil }
+func (b *buffer) Commit() error   { return nil }
+func (b *buffer) Abort()          {}

@@ -82,6 +82,9 @@ func checkNames(opt Options) error {
 			return report.Errorf(report.CodeConfig, "name an absolute path below /", "backup.exclude holds %q, which would leave out everything or nothing", e)
 		}
 	}
+	if _, err := newExcluder(opt.Exclude); err != nil {
+		return err
+	}
 	for _, a := range opt.Accept {
 		if strings.TrimSpace(a) == "" {
 			return report.Errorf(report.CodeConfig, "take the empty entry out", "uncovered holds an empty name")
@@ -120,7 +123,9 @@ func (h *host) read(ctx context.Context) error {
 			return err
 		}
 		h.m.Storage, h.m.LeftOut, h.m.Uncovered = h.g.Storage, h.g.LeftOut, h.g.Uncovered
-		h.exclude()
+		if err := h.exclude(); err != nil {
+			return err
+		}
 		return h.dirs()
 	})
 	var grubVersion string
@@ -129,27 +134,6 @@ func (h *host) read(ctx context.Context) error {
 		return err
 	}
 	return h.boot(grubVersion)
-}
-
-// exclude sets the scope of mounts that the settings leave out.
-func (h *host) exclude() {
-	for i := range h.m.Storage.Mounts {
-		mt := &h.m.Storage.Mounts[i]
-		if mt.Path == "none" || mt.Path == "/" || mt.Backup != manifest.ScopeFull {
-			continue
-		}
-		for _, e := range h.opt.Exclude {
-			p := strings.TrimRight(e, "*")
-			content := p != e && strings.HasSuffix(p, "/")
-			p = path.Clean(p)
-			switch {
-			case content && string(mt.Path) == p:
-				mt.Backup = manifest.ScopeNone
-			case blockdev.Under(string(mt.Path), p):
-				mt.Backup = manifest.ScopeExclude
-			}
-		}
-	}
 }
 
 // cover finds by the planner what could not be rebuilt on this very hardware.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"lifeboat/archive"
 	"lifeboat/internal/sysroot"
 	"lifeboat/manifest"
 	"lifeboat/report"
@@ -245,7 +246,7 @@ func FuzzRedact(f *testing.F) {
 
 // TestExclude (C15, C51): names that match everything are refused.
 func TestExclude(t *testing.T) {
-	for _, bad := range []string{"", "/", "/**", "var", "/*"} {
+	for _, bad := range []string{"", "/", "/**", "var", "/*", "/*/", "/?*", "/[a-z]*", "/srv/[", "/**/"} {
 		if err := checkNames(Options{Exclude: []string{bad}}); report.ExitOf(err) != report.ExitUsage {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -255,12 +256,55 @@ func TestExclude(t *testing.T) {
 		h.m.Storage.Mounts = append(h.m.Storage.Mounts, manifest.Mount{Path: manifest.Bytes(p), Backup: manifest.ScopeFull})
 	}
 	h.opt.Exclude = []string{"/srv", "/var/cache/**"}
-	h.exclude()
+	if err := h.exclude(); err != nil {
+		t.Fatal(err)
+	}
 	var got []string
 	for _, m := range h.m.Storage.Mounts {
 		got = append(got, string(m.Path)+"="+string(m.Backup))
 	}
 	if s := strings.Join(got, " "); s != "/=full /srv=exclude /srv/data=exclude /srvx=full /var/cache=none" {
 		t.Error(s)
+	}
+}
+
+// TestExcludeAsArchive: a mount that an archive would hold nothing of is never
+// formatted (full), whatever pattern names it.
+func TestExcludeAsArchive(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"/srv/data*": "exclude exclude full", "/srv/data?": "full exclude full", "/srv/[d]ata2": "full exclude full", "/srv/*/": "exclude exclude full",
+		"/srv/*": "exclude exclude full", "/srv/data/*": "none full full", "/srv/data*/**": "none none full", "/s?v": "exclude exclude full",
+		"/srv/data": "exclude full full", "/srv/data/x*": "full full full", "/opt/*": "full full exclude", "/srv/dat": "full full full",
+	} {
+		h := tree(t, nil)
+		for _, p := range []string{"/srv/data", "/srv/data2", "/opt/x"} {
+			h.m.Storage.Mounts = append(h.m.Storage.Mounts, manifest.Mount{Path: manifest.Bytes(p), Backup: manifest.ScopeFull})
+		}
+		h.opt.Exclude = []string{pattern}
+		if err := h.exclude(); err != nil {
+			t.Errorf("%s: %v", pattern, err)
+			continue
+		}
+		x, err := archive.NewExcludes(h.opt.Exclude)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, m := range h.m.Storage.Mounts {
+			got = append(got, string(m.Backup))
+			if m.Backup == manifest.ScopeFull && x.Match(string(m.Path)) {
+				t.Errorf("%s: an archive holds nothing of %s", pattern, m.Path)
+			}
+		}
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("%s: %s, not %s", pattern, s, want)
+		}
+	}
+	// Of two that name a mount, the one that loses less counts.
+	h := tree(t, nil)
+	h.m.Storage.Mounts = []manifest.Mount{{Path: "/srv", Backup: manifest.ScopeFull}}
+	h.opt.Exclude = []string{"/srv", "/srv/**"}
+	if err := h.exclude(); err != nil || h.m.Storage.Mounts[0].Backup != manifest.ScopeExclude {
+		t.Errorf("%v %s", err, h.m.Storage.Mounts[0].Backup)
 	}
 }

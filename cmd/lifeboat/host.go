@@ -20,12 +20,18 @@ import (
 	"lifeboat/report"
 )
 
+// excludes are what no backup holds: capture and archive are given the same,
+// or a mount could be formatted that nothing was packed of.
+func excludes(conf *config.Config) []string {
+	return append(builder.OutputExcludes(conf.OutputDir), conf.Backup.Exclude...)
+}
+
 // captured captures this host with the settings.
 func (a *app) captured(ctx context.Context, conf *config.Config) (*manifest.Manifest, error) {
 	if err := needRoot("capturing this host"); err != nil {
 		return nil, err
 	}
-	return capture.Capture(ctx, capture.Options{Run: a.runner(), Version: Version, Exclude: conf.Backup.Exclude, Accept: conf.Uncovered, Method: conf.Backup.Method})
+	return capture.Capture(ctx, capture.Options{Run: a.runner(), Version: Version, Exclude: excludes(conf), Accept: conf.Uncovered, Method: conf.Backup.Method})
 }
 
 // uncovered is the error of exit code 3, each mount named.
@@ -276,7 +282,7 @@ func (a *app) makeBackup(ctx context.Context, conf *config.Config, m *manifest.M
 	res, err := builder.Backup(ctx, builder.BackupOptions{Manifest: m, URL: way.url, Passing: way.passing != "",
 		Store:   backup.Options{TokenFile: conf.Backup.TokenFile, CAFile: conf.Backup.CAFile},
 		Shown:   way.shown(),
-		Exclude: append(builder.OutputExcludes(conf.OutputDir), conf.Backup.Exclude...), Sink: a.out})
+		Exclude: excludes(conf), Output: conf.OutputDir, Sink: a.out})
 	if err != nil {
 		return nil, err
 	}

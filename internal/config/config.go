@@ -248,8 +248,8 @@ func (c *Config) validatePaths() error {
 	if strings.Contains(c.Recover.Mapping, "://") {
 		return report.Errorf(report.CodeConfig, "name a file; it is packed into the image", "%srecover.mapping is %q: mappings are not fetched yet", c.where("recover.mapping"), c.Recover.Mapping)
 	}
-	if !filepath.IsAbs(c.OutputDir) {
-		return report.Errorf(report.CodeConfig, "write an absolute path", "%soutput_dir is %q", c.where("output_dir"), c.OutputDir)
+	if !filepath.IsAbs(c.OutputDir) || filepath.Clean(c.OutputDir) == "/" { // no backup holds what is in it
+		return report.Errorf(report.CodeConfig, "write an absolute path below /", "%soutput_dir is %q", c.where("output_dir"), c.OutputDir)
 	}
 	return nil
 }
