@@ -14,7 +14,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -26,6 +25,7 @@ import (
 type web struct {
 	base   *url.URL
 	client *http.Client
+	sender *http.Client // of uploads
 	token  string
 	tries  int // of every request; 0: webTries and webPatient
 }
@@ -63,7 +63,10 @@ func openHTTP(u *url.URL, opt Options) (*web, error) {
 		}
 		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	return &web{base: u, client: &http.Client{Transport: t}, token: token, tries: opt.Tries}, nil
+	up := t.Clone()
+	up.ResponseHeaderTimeout = 0 // after an upload the server may write gigabytes to its disks; the upload has a clock of its own
+	up.ExpectContinueTimeout = webExpect
+	return &web{base: u, client: &http.Client{Transport: t}, sender: &http.Client{Transport: up}, token: token, tries: opt.Tries}, nil
 }
 
 // Token returns the bearer token of the options; a token file that others can
@@ -336,83 +339,6 @@ func (k *ticking) Read(p []byte) (int, error) {
 		k.t.Reset(webStall)
 	}
 	return n, err
-}
-
-// webUpload streams one PUT; the server gives the archive its name only when
-// the body came whole.
-type webUpload struct {
-	url    string
-	pw     *io.PipeWriter
-	cancel context.CancelFunc
-	once   sync.Once
-	done   chan struct{}
-	err    error
-}
-
-// Create begins an upload.
-func (w *web) Create(ctx context.Context, name string) (Upload, error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	pr, pw := io.Pipe()
-	u := &webUpload{url: w.at(name), pw: pw, cancel: cancel, done: make(chan struct{})}
-	r, err := w.request(ctx, http.MethodPut, u.url, pr)
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("upload the archive: %w", err)
-	}
-	r.Header.Set("If-None-Match", "*")
-	r.Header.Set("Content-Type", "application/zstd")
-	// A refusal is heard before gigabytes are sent.
-	r.Header.Set("Expect", "100-continue")
-	go func() {
-		defer close(u.done)
-		resp, err := w.client.Do(r)
-		if err == nil {
-			if resp.StatusCode != http.StatusCreated && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusOK {
-				err = answer(u.Name(), resp)
-			}
-			resp.Body.Close()
-		}
-		u.err = err
-		if err == nil {
-			err = io.ErrClosedPipe
-		}
-		pr.CloseWithError(err)
-	}()
-	return u, nil
-}
-
-func (u *webUpload) Write(p []byte) (int, error) {
-	n, err := u.pw.Write(p)
-	if err != nil {
-		err = fmt.Errorf("upload to %s: %w", u.Name(), err)
-	}
-	return n, err
-}
-
-func (u *webUpload) Name() string    { return redact(u.url) }
-func (u *webUpload) Local() *os.File { return nil }
-
-// Commit ends the body and waits for the server's word.
-func (u *webUpload) Commit() error {
-	u.once.Do(func() { u.pw.Close() })
-	<-u.done
-	u.cancel()
-	if u.err != nil {
-		return fmt.Errorf("upload the archive: %w", u.err)
-	}
-	return nil
-}
-
-// Abort breaks the connection, so that the server drops what it has.
-func (u *webUpload) Abort() {
-	u.once.Do(func() {
-		u.cancel()
-		u.pw.CloseWithError(context.Canceled)
-	})
-	<-u.done
 }
 
 func isInvalid(err error) bool {

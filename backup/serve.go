@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -47,6 +49,9 @@ type recorder struct {
 	code  int
 	bytes int64
 }
+
+// Unwrap lets a http.ResponseController at the connection.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func (r *recorder) WriteHeader(c int) { r.code = c; r.ResponseWriter.WriteHeader(c) }
 func (r *recorder) Write(p []byte) (int, error) {
@@ -152,7 +157,11 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, name string) {
 	}
 	up, err := s.dir.Create(context.Background(), name)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusConflict)
+		code := http.StatusConflict
+		if full(err) {
+			code = http.StatusInsufficientStorage
+		}
+		http.Error(w, err.Error(), code)
 		return
 	}
 	n, err := io.Copy(up, r.Body)
@@ -161,16 +170,45 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, name string) {
 	}
 	if err != nil {
 		up.Abort()
-		http.Error(w, fmt.Sprintf("the upload broke off after %d bytes and was dropped: %v", n, err), http.StatusBadRequest)
+		refuse(w, r, fmt.Sprintf("the upload broke off after %d bytes and was dropped: %v", n, err), broken(err))
 		return
 	}
 	if err := up.Commit(); err != nil {
 		code := http.StatusInternalServerError
-		if os.IsExist(err) {
+		switch {
+		case errors.Is(err, fs.ErrExist):
 			code = http.StatusConflict
+		case full(err):
+			code = http.StatusInsufficientStorage
 		}
 		http.Error(w, err.Error(), code)
 		return
 	}
 	w.WriteHeader(http.StatusCreated)
 }
+
+// refuse answers in the middle of an upload. What is still on its way is
+// thrown away for a while: a connection closed on it would be reset, and take
+// the answer with it.
+func refuse(w http.ResponseWriter, r *http.Request, text string, code int) {
+	c := http.NewResponseController(w)
+	_ = c.EnableFullDuplex() // without these three the answer is less likely to arrive, no more
+	http.Error(w, text, code)
+	_ = c.Flush()
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, _ = io.Copy(io.Discard, r.Body)
+}
+
+// broken tells a client whose fault it is that an upload was dropped.
+func broken(err error) int {
+	var mine *os.PathError // of the file that is written
+	switch {
+	case full(err):
+		return http.StatusInsufficientStorage
+	case errors.As(err, &mine):
+		return http.StatusInternalServerError
+	}
+	return http.StatusBadRequest
+}
+
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
