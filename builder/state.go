@@ -190,6 +190,9 @@ func (s *ImageState) Stale(now time.Time, m *manifest.Manifest, settings, versio
 		return []string{"no rescue image was made yet"}
 	}
 	var why []string
+	if len(s.Media) == 0 {
+		why = append(why, "the last run wrote no rescue image")
+	}
 	for _, x := range s.Media {
 		if err := x.There(); err != nil {
 			why = append(why, err.Error())

@@ -125,10 +125,11 @@ func TestStale(t *testing.T) {
 		"clock": {func(_ *ImageState, _ *manifest.Manifest, now *time.Time, _, _ *string) {
 			*now = now.Add(-2 * time.Hour)
 		}, "it is of 2026-05-01"},
-		"gone":     {func(s *ImageState, _ *manifest.Manifest, _ *time.Time, _, _ *string) { os.Remove(s.Media[0].Path) }, "is gone"},
-		"cut":      {func(s *ImageState, _ *manifest.Manifest, _ *time.Time, _, _ *string) { os.Truncate(s.Media[0].Path, 1) }, "has 1 bytes instead of 5"},
-		"settings": {func(_ *ImageState, _ *manifest.Manifest, _ *time.Time, s, _ *string) { *s = "t" }, "the settings changed"},
-		"version":  {func(_ *ImageState, _ *manifest.Manifest, _ *time.Time, _, v *string) { *v = "2" }, "made by lifeboat 1, this is 2"},
+		"gone":      {func(s *ImageState, _ *manifest.Manifest, _ *time.Time, _, _ *string) { os.Remove(s.Media[0].Path) }, "is gone"},
+		"no medium": {func(s *ImageState, _ *manifest.Manifest, _ *time.Time, _, _ *string) { s.Media = nil }, "wrote no rescue image"},
+		"cut":       {func(s *ImageState, _ *manifest.Manifest, _ *time.Time, _, _ *string) { os.Truncate(s.Media[0].Path, 1) }, "has 1 bytes instead of 5"},
+		"settings":  {func(_ *ImageState, _ *manifest.Manifest, _ *time.Time, s, _ *string) { *s = "t" }, "the settings changed"},
+		"version":   {func(_ *ImageState, _ *manifest.Manifest, _ *time.Time, _, v *string) { *v = "2" }, "made by lifeboat 1, this is 2"},
 		"mount": {func(_ *ImageState, m *manifest.Manifest, _ *time.Time, _, _ *string) {
 			m.Storage.Mounts = m.Storage.Mounts[:1]
 		}, "mount /srv is gone"},

@@ -88,6 +88,7 @@ var cases = []struct {
 	{"settings", func(f *Facts) { f.Settings = "t" }, nil, Warning},
 	{"another image", func(f *Facts) { f.Media[0].BuildID = "b2" }, nil, Warning},
 	{"no image", func(f *Facts) { f.Image, f.Media = nil, nil }, nil, Critical},
+	{"no medium", func(f *Facts) { f.Image.Media, f.Media = nil, nil }, nil, Critical},
 	{"image gone", func(f *Facts) { f.Media[0].Err = errors.New("the rescue image /x.iso is gone") }, nil, Critical},
 	{"image damaged", func(f *Facts) {
 		f.Media[0].Err = report.Errorf(report.CodeFailed, "build the image again", "/x.iso is damaged: boot/initrd: its digest is another")

@@ -128,6 +128,9 @@ func (r *Result) image(f *Facts, limits config.Check) {
 	}
 	t := &Thing{Made: f.Image.Made, Read: readNothing, Changes: []string{}}
 	r.Image = t
+	if len(f.Image.Media) == 0 {
+		r.add(Critical, CodeNoImage, "run `lifeboat mkrescue`, and look at output: in its settings", nil, "no rescue image was made: the last run wrote no medium")
+	}
 	for _, m := range f.Media {
 		if t.Name == "" {
 			t.Name, t.Bytes = m.Path, m.Bytes

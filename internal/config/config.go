@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 
@@ -214,9 +215,15 @@ func (c *Config) Validate() error {
 		}
 		return report.Errorf(report.CodeConfig, "write one of "+strings.Join(ok, ", "), "%s%s is %q", c.where(key), key, v)
 	}
-	for _, o := range c.Output {
+	if len(c.Output) == 0 {
+		return report.Errorf(report.CodeConfig, "name at least one of iso, usb, pxe, or leave the key out", "%soutput is empty: no rescue image would be made", c.where("output"))
+	}
+	for i, o := range c.Output {
 		if err := oneOf("output", o, "iso", "usb", "pxe"); err != nil {
 			return err
+		}
+		if slices.Contains(c.Output[:i], o) { // both would be written at the same time, to the same file
+			return report.Errorf(report.CodeConfig, "name it once", "%soutput names %s twice", c.where("output"), o)
 		}
 	}
 	for _, e := range []error{

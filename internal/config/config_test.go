@@ -58,6 +58,10 @@ func TestFaults(t *testing.T) {
 		"output: [iso]\n---\noutput: [usb]":   "more than one YAML document",
 		"server: {send_result: perhaps}\n":    "mend the value",
 		"recover: {then: nothing}\n":          "reboot, poweroff, stay",
+		"output: []\n":                        "output is empty",
+		"output:\n":                           "output is empty",
+		"output: [iso, usb, iso]\n":           "names iso twice",
+		"output_dir: /.\n":                    "absolute path below /",
 		"output_dir: out\n":                   "absolute path",
 		"recover: {mode: auto, mode: menu}\n": "already defined",
 	} {
