@@ -14,11 +14,18 @@ import (
 )
 
 // targets are the names of the disks that a recovery of the host onto its own
-// hardware erases.
+// hardware erases, and of those that hold what is backed up or starts the
+// host: a mount that no plan can rebuild yet is lost with its disk all the
+// same, and so would be its backup.
 func targets(m *manifest.Manifest) (names []string) {
 	p := plan.Make(plan.Input{Manifest: m, Machine: &m.Machine, Policy: plan.Policy{OwnHardware: true}})
 	for _, d := range p.Erased {
 		names = append(names, d.Name)
+	}
+	for _, d := range m.OwnDisks() {
+		if name := d.Seen.Device; name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }
@@ -60,5 +67,5 @@ func refuseOn(path string, under, targets []string) error {
 	}
 	sort.Strings(hit)
 	return report.Errorf(report.CodeConfig, "use another disk, a network mount or an HTTP store; such a disk must not be part of what is recovered",
-		"the backup %s lies on %s, which a recovery of this host erases", path, strings.Join(hit, ", "))
+		"the backup %s lies on %s, which holds what is backed up, or which a recovery of this host erases", path, strings.Join(hit, ", "))
 }

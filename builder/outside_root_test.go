@@ -13,6 +13,7 @@ import (
 
 	"lifeboat/internal/blockdev"
 	"lifeboat/manifest"
+	"lifeboat/plan"
 	"lifeboat/report"
 )
 
@@ -80,5 +81,27 @@ func TestBackupOntoOwnDisk(t *testing.T) {
 	}
 	if err := checkOutside(away, m); err != nil {
 		t.Errorf("another filesystem: %v", err)
+	}
+}
+
+// TestBackupOntoUncoveredDisk: a disk that no plan erases, since what lies on
+// it cannot be rebuilt, holds what is backed up all the same.
+func TestBackupOntoUncoveredDisk(t *testing.T) {
+	disk := t.TempDir()
+	m := onDisk(t, disk)
+	for i, n := range m.Storage.Nodes {
+		if n.Kind == manifest.KindFS {
+			m.Storage.Nodes[i].Kind, m.Storage.Nodes[i].FS = manifest.KindUnknown, nil
+			m.Storage.Nodes[i].Unknown = &manifest.Unknown{What: "zfs", Reason: "ZFS cannot be rebuilt by this version"}
+		}
+	}
+	m.Boot = manifest.Boot{Firmware: m.Boot.Firmware}
+	p := plan.Make(plan.Input{Manifest: m, Machine: &m.Machine, Policy: plan.Policy{OwnHardware: true}})
+	if len(p.Erased) > 0 {
+		t.Fatalf("the plan erases %+v", p.Erased)
+	}
+	err := checkOutside(disk, m)
+	if report.ExitOf(err) != report.ExitUsage || err == nil || !strings.Contains(err.Error(), "which holds what is backed up") {
+		t.Errorf("exit %d, %v", report.ExitOf(err), err)
 	}
 }
