@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"lifeboat/internal/scratch"
 	"lifeboat/report"
 )
 
@@ -89,6 +91,11 @@ func openFile(path string) (*file, error) {
 	return &file{File: f, size: st.Size()}, nil
 }
 
+// partialIdle is how long nobody wrote to a partial archive that counts as
+// left behind: a store may be shared by machines that do not see each other's
+// locks.
+const partialIdle = time.Hour
+
 // Create begins an archive of mode 0600 beside its final name.
 func (d *dir) Create(_ context.Context, name string) (Upload, error) {
 	if err := checkName(name); err != nil {
@@ -101,10 +108,13 @@ func (d *dir) Create(_ context.Context, name string) (Upload, error) {
 	if _, err := os.Lstat(final); err == nil {
 		return nil, fmt.Errorf("create the archive: %s is there already; wait a second and start again", final)
 	}
+	// What a killed upload of this host left would take its room for ever.
+	scratch.Sweep(filepath.Dir(final), ".*"+Suffix+".partial-*", partialIdle)
 	f, err := os.CreateTemp(filepath.Dir(final), "."+filepath.Base(final)+".partial-*") // 0600 by itself
 	if err != nil {
 		return nil, fmt.Errorf("create the archive: %w", err)
 	}
+	scratch.Hold(f) // nobody removes it so soon
 	return &dirUpload{File: f, final: final}, nil
 }
 

@@ -152,6 +152,39 @@ func TestAbortLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestKilledUpload: what a killed run of this host left in a directory goes
+// with the next backup; what another one writes just now stays.
+func TestKilledUpload(t *testing.T) {
+	dir := t.TempDir()
+	s, _, err := OpenStore(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	living, err := s.Create(t.Context(), "h/1.lba")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer living.Abort()
+	old := time.Now().Add(-2 * partialIdle)
+	if err := os.Chtimes(living.Local().Name(), old, old); err != nil { // its packing is slow
+		t.Fatal(err)
+	}
+	left := filepath.Join(dir, "h", ".0.lba.partial-123")
+	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(left, old, old); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "h/2.lba", []byte("whole"))
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("left behind: %v", err)
+	}
+	if err := living.Commit(); err != nil {
+		t.Errorf("the living one: %v", err)
+	}
+}
+
 func TestToken(t *testing.T) {
 	quick(t)
 	_, root := server(t, "secret", nil)

@@ -18,6 +18,7 @@ import (
 	"lifeboat/internal/config"
 	"lifeboat/internal/handoff"
 	"lifeboat/internal/run"
+	"lifeboat/internal/scratch"
 	"lifeboat/manifest"
 	"lifeboat/plan"
 	"lifeboat/report"
@@ -137,12 +138,12 @@ func (b *build) workFolder() (func(), error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, report.Errorf(report.CodeConfig, next, "make the output folder: %w", err)
 	}
-	work, err := os.MkdirTemp(dir, ".lifeboat-build-")
+	work, done, err := scratch.Dir(dir, ".lifeboat-build-")
 	if err != nil {
 		return nil, report.Errorf(report.CodeConfig, next, "make a folder to build in: %w", err)
 	}
 	b.work = work
-	return func() { os.RemoveAll(work) }, nil
+	return func() { _ = done() }, nil
 }
 
 // target is the name of an output file.

@@ -191,3 +191,24 @@ func TestSettingsDigest(t *testing.T) {
 		t.Error("no flags change the settings")
 	}
 }
+
+// TestWorkFolder: what a killed build left goes with the next one.
+func TestWorkFolder(t *testing.T) {
+	dir := t.TempDir()
+	killed := filepath.Join(dir, ".lifeboat-build-1", "x")
+	if err := os.MkdirAll(killed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b := &build{o: Options{Config: &config.Config{OutputDir: dir}}}
+	done, err := b.workFolder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) != 1 || left[0] != b.work {
+		t.Errorf("%v beside %s", left, b.work)
+	}
+	done()
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}

@@ -29,6 +29,7 @@ var level = []struct {
 	{"plan", 1, "what will be done; pure"},
 	{"internal/run", 1, "starting programs"},
 	{"internal/sysroot", 1, "safe paths below a root"},
+	{"internal/scratch", 1, "scratch of killed runs"},
 	{"internal/config", 1, "settings with their source"},
 	{"internal/kmod", 1, "kernel modules"},
 	{"internal/cpio", 1, "initramfs segments"},

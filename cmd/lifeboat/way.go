@@ -11,6 +11,7 @@ import (
 	"lifeboat/builder"
 	"lifeboat/images/usb"
 	"lifeboat/internal/config"
+	"lifeboat/internal/scratch"
 	"lifeboat/report"
 )
 
@@ -19,11 +20,12 @@ import (
 type wayOut struct {
 	disk     *builder.StickDisk
 	stick    *builder.Stick
-	url      string // store of the backup
-	first    bool   // the backup is made before the rescue system
-	usb      bool   // the backup goes where the rescue system goes
-	passing  string // folder that the archive passes through into an image
-	dir      string // output_dir
+	url      string       // store of the backup
+	first    bool         // the backup is made before the rescue system
+	usb      bool         // the backup goes where the rescue system goes
+	passed   func() error // removes passing
+	passing  string       // folder that the archive passes through into an image
+	dir      string       // output_dir
 	archives []usb.Archive
 }
 
@@ -70,7 +72,7 @@ func (w *wayOut) open() error {
 		if err := os.MkdirAll(w.dir, 0o700); err != nil {
 			return report.Errorf(report.CodeConfig, "set output_dir to a folder with room for backup and image", "make the output folder: %w", err)
 		}
-		if w.passing, err = os.MkdirTemp(w.dir, ".lifeboat-backup-"); err != nil {
+		if w.passing, w.passed, err = scratch.Dir(w.dir, ".lifeboat-backup-"); err != nil {
 			return fmt.Errorf("make a folder for the backup: %w", err)
 		}
 		w.url = w.passing
@@ -119,6 +121,6 @@ func (w *wayOut) close(err *error) {
 		w.disk.Close()
 	}
 	if w.passing != "" {
-		*err = errors.Join(*err, os.RemoveAll(w.passing))
+		*err = errors.Join(*err, w.passed())
 	}
 }
