@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"lifeboat/internal/blockdev"
 	"lifeboat/internal/chroot"
+	"lifeboat/internal/disklabel"
 	"lifeboat/internal/handoff"
 	"lifeboat/internal/probe"
 	"lifeboat/internal/sysroot"
@@ -179,7 +182,7 @@ func (s *session) initramfsLacks(root *sysroot.Root, k manifest.Kernel, disks ma
 // person sees the verdict; with nobody watching, files that are in no backup
 // are a living system (rule 4).
 func (s *session) lookFirst(ctx context.Context) error {
-	if s.plan.Resumable() || !s.attended && (s.plan.Refused() || s.input().Policy.Armed || !s.hostThere()) {
+	if s.plan.Resumable() || !s.attended && (s.plan.Refused() || s.input().Policy.Armed || !s.hostThere() && !s.tableLost(ctx)) {
 		return nil
 	}
 	enough := int64(0)
@@ -212,6 +215,36 @@ func (s *session) hostThere() bool {
 		for _, m := range d.Marks {
 			same := m.MachineID != "" && m.MachineID == s.manifest.Host.MachineID || m.Host != "" && strings.EqualFold(m.Host, s.manifest.Host.Name)
 			if targets[d.DevNo] && same && !m.Unfinished {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// tableLost tells whether a disk that would be erased has lost only its
+// partition table: it looks blank, or unreadable, and may hold the host.
+func (s *session) tableLost(ctx context.Context) bool {
+	v, err := blockdev.Live().Scan()
+	if err != nil {
+		return false
+	}
+	g := &s.manifest.Storage
+	for _, a := range s.plan.Assignments {
+		was := g.Node(a.Node)
+		i := slices.IndexFunc(v.Devices, func(d *blockdev.Device) bool { return d.DevNo.String() == a.Disk.DevNo })
+		if was == nil || was.Disk == nil || i < 0 || v.Devices[i].Bytes != was.Disk.Bytes || len(v.Devices[i].Partitions) > 0 {
+			continue
+		}
+		node := v.Node(v.Devices[i])
+		for _, n := range g.OfKind(manifest.KindTable) {
+			if len(n.On) != 1 || n.On[0].Node != a.Node {
+				continue
+			}
+			if _, err := probe.LostTable(ctx, s.w.Exec, node, g, n); err == nil {
+				if err := disklabel.Forget(ctx, node); err != nil {
+					s.w.Exec.Log("hide the partitions of %s: %v", node, err)
+				}
 				return true
 			}
 		}

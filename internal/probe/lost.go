@@ -1,9 +1,12 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 
 	"lifeboat/internal/disklabel"
@@ -33,6 +36,9 @@ func LostTable(ctx context.Context, r run.Runner, dev string, g *manifest.Storag
 			return nil, err
 		}
 	}
+	if err := written(dev, want); err != nil {
+		return nil, err
+	}
 	nodes, err := want.Tell(ctx, dev)
 	if err != nil {
 		return nil, err
@@ -41,6 +47,30 @@ func LostTable(ctx context.Context, r run.Runner, dev string, g *manifest.Storag
 		return nil, errors.Join(err, disklabel.Forget(context.WithoutCancel(ctx), dev))
 	}
 	return want, nil
+}
+
+var errNothing = errors.New("nothing of what was captured lies in the places of the captured partitions")
+
+// written tells a disk that holds nothing where partitions would begin from
+// one that may be somebody's: most disks without a table are new ones, and
+// nothing is shown of them. Every signature lies in the first 128 KiB.
+func written(dev string, l *disklabel.Label) error {
+	f, err := os.Open(dev)
+	if err != nil {
+		return fmt.Errorf("look for what was captured: %w", err)
+	}
+	defer f.Close()
+	b := make([]byte, 128<<10)
+	for _, p := range l.Partitions {
+		n, err := f.ReadAt(b[:min(p.Size, int64(len(b)))], p.Start)
+		if err != nil && err != io.EOF {
+			return fmt.Errorf("look for what was captured: %w", err)
+		}
+		if len(bytes.Trim(b[:n], "\x00")) > 0 {
+			return nil
+		}
+	}
+	return errNothing
 }
 
 // inPlaces compares what lies on partitions with what was captured on them.
@@ -68,7 +98,7 @@ func inPlaces(ctx context.Context, r run.Runner, g *manifest.Storage, table *man
 		}
 	}
 	if same == 0 {
-		return errors.New("nothing of what was captured lies in the places of the captured partitions")
+		return errNothing
 	}
 	return nil
 }

@@ -29,15 +29,25 @@ import (
 // serial console.
 type rescueVM struct {
 	*qemu.VM
-	t    *testing.T
-	ctx  context.Context
-	mark int // of the events' port: what was read
-	n    int // of the shell's commands
+	t      *testing.T
+	ctx    context.Context
+	mark   int            // of the events' port: what was read
+	n      int            // of the shell's commands
+	result *report.Result // of the last run, see type_
+	shown  int            // of the console: prompts that were answered
 }
 
 // bootRescue boots an image whose order gets more words, and waits for its
 // menu.
 func bootRescue(ctx context.Context, t *testing.T, image, words string, c qemu.Config) *rescueVM {
+	t.Helper()
+	r := startRescue(ctx, t, image, words, c)
+	r.menu()
+	return r
+}
+
+// startRescue boots an image whose order gets more words.
+func startRescue(ctx context.Context, t *testing.T, image, words string, c qemu.Config) *rescueVM {
 	t.Helper()
 	c.Drives = append(c.Drives, qemu.Drive{ID: "medium", File: image, Interface: qemu.CDROM, Boot: 1})
 	c.Ports = append(c.Ports, qemu.Port{Name: drill.PortEvents})
@@ -54,7 +64,6 @@ func bootRescue(ctx context.Context, t *testing.T, image, words string, c qemu.C
 	if err := vm.SendKeys(ctx, "s"); err != nil { // what the firmware adds wins
 		t.Fatal(err)
 	}
-	r.menu()
 	return r
 }
 
