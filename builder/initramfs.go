@@ -56,7 +56,7 @@ func (b *build) initramfs(ctx context.Context) ([]segment, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.modules(ctx, &segs[segModules]) })
 	g.Go(func() error {
-		if err := b.pack(); err != nil {
+		if err := b.pack(ctx); err != nil {
 			return err
 		}
 		if err := b.baseSegment(&segs[segBase]); err != nil {
@@ -124,7 +124,7 @@ func (b *build) modules(ctx context.Context, seg *segment) error {
 }
 
 // pack collects programs, libraries and files of the host.
-func (b *build) pack() error {
+func (b *build) pack(ctx context.Context) error {
 	return b.step("programs", "Collecting programs and libraries", func() (Part, error) {
 		p, err := payload.NewPacker(b.host)
 		if err != nil {
@@ -137,7 +137,7 @@ func (b *build) pack() error {
 			err = p.AddEtc(b.o.Manifest.Host.Name)
 		}
 		if err == nil {
-			err = p.AddKeymap(b.o.Manifest.Host.Keymap)
+			err = p.AddKeymap(ctx, b.o.Run, b.o.Manifest.Host.Keymap)
 		}
 		if err == nil {
 			err = b.orderFiles()

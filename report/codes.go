@@ -57,6 +57,7 @@ const (
 	CodeNotInBackup   = "not-in-backup"
 	CodeMemory        = "memory"
 	CodeShrunk        = "shrunk"
+	CodeKeymap        = "keymap"
 )
 
 // Row is one code with its exit code.
@@ -122,4 +123,5 @@ var Codes = []Row{
 	{CodeNotInBackup, ExitOK, "something on a disk that is erased is in no backup"},
 	{CodeMemory, ExitOK, "the machine has less memory than advised"},
 	{CodeShrunk, ExitOK, "free room or swap was made smaller, for the disk is smaller than the captured one"},
+	{CodeKeymap, ExitOK, "the keyboard of the rescue system is not the host's"},
 }

@@ -172,6 +172,7 @@ func (w *Worker) Main(ctx context.Context) error {
 	for _, f := range w.clampClock() {
 		w.J.Note("%s", f)
 	}
+	w.keymap()
 	w.startDrivers(ctx)
 	if err := w.settle(ctx); err != nil {
 		return err

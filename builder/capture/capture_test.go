@@ -59,6 +59,23 @@ func TestWho(t *testing.T) {
 	}
 }
 
+func TestKeymap(t *testing.T) {
+	for _, c := range []struct{ console, keyboard, want string }{
+		{"", "XKBMODEL=\"pc105\"\nXKBLAYOUT=\"de\"\nXKBVARIANT=\"\"\n", "de"},
+		{"", "XKBLAYOUT=\"de,us\"\nXKBVARIANT=\"nodeadkeys,\"\n", "de-nodeadkeys"},
+		{"", "XKBLAYOUT=\"us,ru\"\nXKBVARIANT=\",\"\n", "us"},
+		{"KEYMAP=fr-latin9\nFONT=x\n", "XKBLAYOUT=de\n", "fr-latin9"},
+		{"# written by systemd\nXKBLAYOUT=fr\nXKBVARIANT=oss\n", "", "fr-oss"},
+		{"KEYMAP=@kernel\n", "", ""},
+		{"", "", ""},
+	} {
+		h := tree(t, map[string]string{"etc/vconsole.conf": c.console, "etc/default/keyboard": c.keyboard})
+		if got := h.who("alpha").Keymap; got != c.want {
+			t.Errorf("%q, %q: %q, want %q", c.console, c.keyboard, got, c.want)
+		}
+	}
+}
+
 const grubCfg = `set default="%s"
 menuentry 'Debian GNU/Linux' --class debian $menuentry_id_option 'gnulinux-simple-0a1b' {
 	linux	/vmlinuz-6.1.0-18-amd64 root=/dev/mapper/x ro

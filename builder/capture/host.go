@@ -91,15 +91,31 @@ func (h *host) who(name string) manifest.Host {
 			w.Timezone = zone
 		}
 	}
-	w.Keymap = shellVars(h.text("etc/vconsole.conf"))["KEYMAP"]
-	if w.Keymap == "" {
-		w.Keymap = shellVars(h.text("etc/default/keyboard"))["XKBLAYOUT"]
-	}
+	w.Keymap = keymapOf(shellVars(h.text("etc/vconsole.conf")), shellVars(h.text("etc/default/keyboard")))
 	w.Locale = shellVars(h.text("etc/default/locale"))["LANG"]
 	if w.Locale == "" {
 		w.Locale = shellVars(h.text("etc/locale.conf"))["LANG"]
 	}
 	return w
+}
+
+// keymapOf names the keyboard of the consoles: by the console's own word, else
+// by the first layout of X11 and its variant, as in "de-nodeadkeys".
+func keymapOf(console, keyboard map[string]string) string {
+	if n := console["KEYMAP"]; n != "" && !strings.HasPrefix(n, "@") { // "@kernel" asks for no map
+		return n
+	}
+	for _, f := range []map[string]string{console, keyboard} {
+		layout, _, _ := strings.Cut(f["XKBLAYOUT"], ",")
+		variant, _, _ := strings.Cut(f["XKBVARIANT"], ",")
+		switch layout, variant = strings.TrimSpace(layout), strings.TrimSpace(variant); {
+		case layout != "" && variant != "":
+			return layout + "-" + variant
+		case layout != "":
+			return layout
+		}
+	}
+	return ""
 }
 
 // shellVars reads files of NAME=value lines as os-release(5) defines them.

@@ -1,9 +1,7 @@
 package payload
 
 import (
-	"fmt"
 	"io/fs"
-	"path"
 	"strings"
 )
 
@@ -103,46 +101,6 @@ func (p *Packer) AddEtc(host string) error {
 		e.Why = "rescue system"
 		if err := t.Add(e); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// AddKeymap packs the console keymap of the host, with what it includes, for
-// passphrases typed at the console. A host without console keymaps is no
-// error.
-func (p *Packer) AddKeymap(name string) error {
-	if name == "" || strings.ContainsAny(name, "/*?[") || !p.Tree.HasProgram("loadkeys") {
-		return nil
-	}
-	for _, root := range []string{"/usr/share/keymaps", "/usr/share/kbd/keymaps", "/usr/lib/kbd/keymaps"} {
-		for _, depth := range []string{"", "*", "*/*", "*/*/*"} {
-			for _, ext := range []string{".kmap", ".map"} {
-				found := p.Host.Glob(path.Join(root, depth, name+ext+"*"))
-				if len(found) == 0 {
-					continue
-				}
-				if err := p.Add(found[0], "keymap"); err != nil {
-					return err
-				}
-				return p.keymapIncludes(root)
-			}
-		}
-	}
-	return nil
-}
-
-// keymapIncludes packs the shared pieces that keymaps include: they are
-// small, and which of them is used shows only when the map is read.
-func (p *Packer) keymapIncludes(root string) error {
-	for _, pat := range []string{"include/*", "i386/include/*", "legacy/include/*", "legacy/i386/include/*"} {
-		for _, f := range p.Host.Glob(path.Join(root, pat)) {
-			if !p.Host.isFile(f) {
-				continue
-			}
-			if err := p.Add(f, "keymap"); err != nil {
-				return fmt.Errorf("keymap: %w", err)
-			}
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ const (
 	FaultsPath   = "/run/lifeboat/order.faults" // by PID 1: what was wrong with order or command line, a line each
 	EventsPath   = "/run/lifeboat/events.jsonl" // one report.Event a line, by the worker
 	ManifestPath = "/etc/lifeboat/manifest.json"
+	KeymapPath   = "/etc/lifeboat/keymap"  // the host's keyboard map in the binary form of loadkeys, when it is not the kernel's own
 	AnswersPath  = "/run/lifeboat/answers" // unix socket of the worker: consoles send what people typed
 )
 
