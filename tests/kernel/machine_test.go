@@ -44,6 +44,7 @@ type setup struct {
 	slots     int  // for disks that are plugged in later
 	noConsole bool // no console= on the command line beyond append
 	memory    int64
+	extra     []string // for QEMU
 }
 
 // blankDisks are sparse files: virtio disks, one SCSI disk with a WWN, one
@@ -91,7 +92,7 @@ func boot(t testing.TB, s setup) *Machine {
 	}
 	vm, err := qemu.Start(t.Context(), qemu.Config{
 		Name: s.name, Memory: s.memory, Kernel: kernel, Initrd: initrd, Append: line,
-		Drives: drives, Ports: append([]qemu.Port{{Name: portName}}, s.ports...), HotplugSlots: s.slots,
+		Drives: drives, Ports: append([]qemu.Port{{Name: portName}}, s.ports...), HotplugSlots: s.slots, Extra: s.extra,
 	})
 	if err != nil {
 		t.Fatal(err)

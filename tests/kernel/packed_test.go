@@ -19,8 +19,14 @@ import (
 // host.
 func packedSegment(t *testing.T, kernel string) []byte {
 	t.Helper()
+	return packedWith(t, kernel, "universal")
+}
+
+// packedWith is the same with a choice of modules.
+func packedWith(t *testing.T, kernel, modules string) []byte {
+	t.Helper()
 	c := config.Default()
-	c.OutputDir, c.Modules = t.TempDir(), "universal"
+	c.OutputDir, c.Modules = t.TempDir(), modules
 	m := &manifest.Manifest{Format: manifest.Format, Made: time.Date(2026, 5, 1, 3, 0, 0, 0, time.UTC), Host: manifest.Host{Name: "packed"}}
 	r, err := builder.Rescue(t.Context(), builder.Options{Manifest: m, Config: c, Kernel: kernel})
 	if err != nil {
