@@ -17,10 +17,14 @@ import (
 // Attempts of an order (rule 5). The claims on the disks count them over all
 // boots; a file counts them within this boot, for disks that have no room for
 // a claim, and tells a restarted worker whether the try has ended.
-const (
-	claimedPath = "/run/lifeboat/attempts" // number of the attempt that this boot began; -1 when it has ended
-	maxAttempts = 3                        // begun ones of one order, after which nothing begins by itself
-)
+const maxAttempts = 3 // begun ones of one order, after which nothing begins by itself
+
+// bootDir holds what restarts of the worker must know of this boot; tests have
+// their own.
+var bootDir = "/run/lifeboat"
+
+func claimedPath() string { return filepath.Join(bootDir, "attempts") } // number of the attempt that this boot began; -1 when it has ended
+func endedPath() string   { return filepath.Join(bootDir, "ended") }    // there when a try has ended that no other followed
 
 // nextAttempt is the number of the attempt that would begin now. With nobody
 // who asked for it there are three.
@@ -113,7 +117,7 @@ func recoverChoice(host, how, careful string, again bool) string {
 // readAttempts is the number of the attempt that this boot began; 0 for none,
 // below 0 when it has ended.
 func readAttempts() int {
-	b, err := os.ReadFile(claimedPath)
+	b, err := os.ReadFile(claimedPath())
 	if errors.Is(err, os.ErrNotExist) {
 		return 0
 	}
@@ -124,19 +128,37 @@ func readAttempts() int {
 	return n
 }
 
-// endAttempt notes that the try ended: a worker that is started again later
-// must not begin by itself over what a person may have mended since.
-func endAttempt() {
+// endAttempt notes that a try ended, whatever it came to: a worker that is
+// started again later must not begin by itself over what a person stopped, what
+// was refused, or what a person may have mended since. That nothing was written
+// stays known: what is open on the disks is not ours then.
+func endAttempt() error {
+	var err error
 	if readAttempts() > 0 {
-		_ = os.WriteFile(claimedPath, []byte("-1"), 0o600)
+		err = writeBoot(claimedPath(), "-1")
 	}
+	return errors.Join(err, writeBoot(endedPath(), ""))
 }
 
+// hasEnded tells whether a try of this boot ended and none is in the middle.
+func hasEnded() bool {
+	_, err := os.Lstat(endedPath())
+	return !errors.Is(err, os.ErrNotExist) || readAttempts() < 0
+}
+
+// writeAttempt notes that writing begins: a worker that dies now goes on.
 func writeAttempt(n int) error {
-	if err := os.MkdirAll(filepath.Dir(claimedPath), 0o700); err != nil {
+	if err := os.Remove(endedPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return os.WriteFile(claimedPath, []byte(strconv.Itoa(n)), 0o600)
+	return writeBoot(claimedPath(), strconv.Itoa(n))
+}
+
+func writeBoot(name, text string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(name, []byte(text), 0o600)
 }
 
 // loadResult is how the last run of this boot ended; nil when it is not known.

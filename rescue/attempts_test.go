@@ -1,6 +1,9 @@
 package rescue
 
 import (
+	"context"
+	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -62,4 +65,67 @@ func TestTryAgainSaysSo(t *testing.T) {
 			t.Errorf("%+v: %s", c.last, text)
 		}
 	}
+}
+
+// booted is the first worker of a boot with an automatic order.
+func booted(t *testing.T) *Worker {
+	t.Helper()
+	was := bootDir
+	bootDir = filepath.Join(t.TempDir(), "lifeboat")
+	t.Cleanup(func() { bootDir = was })
+	w := &Worker{J: NewJournal(), Start: 1, Order: handoff.Order{ID: "o", Host: "web01", Recover: handoff.Auto}}
+	w.Exec.Log = t.Logf
+	return w
+}
+
+// TestEndedStaysEnded: after a try that was refused or stopped by a person, a
+// worker that is started again leaves the decision to a person, though nothing
+// was written; one that was killed in the middle goes on by itself.
+func TestEndedStaysEnded(t *testing.T) {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel() // no disk is looked at
+	restarted := func(w *Worker) (began, told bool) {
+		again := &Worker{J: NewJournal(), Start: 2, Order: w.Order, Exec: w.Exec}
+		again.autoStart(gone)
+		for _, e := range again.J.Events() {
+			began = began || e.Kind == report.Done
+			told = told || strings.Contains(e.Text, "a person must decide now")
+		}
+		return began, told
+	}
+	t.Run("refused", func(t *testing.T) {
+		w := booted(t)
+		if res := w.autoStart(gone); res.State != "refused" {
+			t.Fatalf("%+v", res)
+		}
+		if began, told := restarted(w); began || !told {
+			t.Errorf("began %v, told %v", began, told)
+		}
+		if n := readAttempts(); n != 0 {
+			t.Errorf("%d attempts, and nothing was written", n)
+		}
+	})
+	t.Run("written to, then ended", func(t *testing.T) {
+		w := booted(t)
+		if err := errors.Join(writeAttempt(1), endAttempt()); err != nil {
+			t.Fatal(err)
+		}
+		if began, told := restarted(w); began || !told || readAttempts() != -1 {
+			t.Errorf("began %v, told %v, %d", began, told, readAttempts())
+		}
+	})
+	t.Run("killed in the middle", func(t *testing.T) {
+		w := booted(t)
+		if err := errors.Join(endAttempt(), writeAttempt(1)); err != nil { // a person began after a refusal
+			t.Fatal(err)
+		}
+		if began, told := restarted(w); !began || told {
+			t.Errorf("began %v, told %v", began, told)
+		}
+	})
+	t.Run("killed before", func(t *testing.T) {
+		if began, told := restarted(booted(t)); !began || told {
+			t.Errorf("began %v, told %v", began, told)
+		}
+	})
 }

@@ -206,7 +206,7 @@ func (w *Worker) autoStart(ctx context.Context) *report.Result {
 		return nil
 	case w.Start > maxAttempts:
 		return w.usedUp("the recovery program was started %d times", w.Start)
-	case attempts < 0:
+	case hasEnded():
 		w.J.Note("A try of this boot has ended already; a person must decide now")
 		return loadResult()
 	case attempts >= maxAttempts:
@@ -232,7 +232,9 @@ func (w *Worker) try(ctx context.Context, r Request) *report.Result {
 		w.mu.Unlock()
 	}()
 	res := w.recover(ctx, r)
-	endAttempt()
+	if err := endAttempt(); err != nil {
+		w.Exec.Log("attempts: %v", err)
+	}
 	w.saveResult(res)
 	if res.Exit != report.ExitOK {
 		return res
