@@ -167,4 +167,9 @@ type Mark struct {
 	// of life are newer than the journal.
 	Unfinished bool   `json:"unfinished,omitempty"`
 	Journal    string `json:"journal,omitempty"` // RFC 3339: when that journal was last written
+	// Lost is how many files the recovery by Order could not bring back, and
+	// Ended when that was (RFC 3339): the order is not done, and no person has
+	// used the system unless signs of life are newer.
+	Lost  int64  `json:"lost,omitempty"`
+	Ended string `json:"ended,omitempty"`
 }

@@ -52,7 +52,12 @@ func (k *maker) checkMark(m match, mark manifest.Mark, since time.Time) {
 	if cutOff(mark) {
 		return
 	}
-	if o := k.in.Policy.Order; o != "" && mark.Order == o {
+	if o := k.in.Policy.Order; o != "" && mark.Order == o && (mark.Lost == 0 || incomplete(mark)) {
+		if mark.Lost > 0 {
+			k.say(report.CodeAttempts, d, "look into the report in its /var/log/lifeboat; start the installed system from the menu where the losses can be borne, or recover once more from there",
+				"%s holds what this order restored (on %s), without %d files that could not be brought back", diskText(ref(d)), mark.Device, mark.Lost)
+			return
+		}
 		k.say(report.CodeOrderDone, d, nextLiving, "%s holds what this order restored already (on %s)", diskText(ref(d)), mark.Device)
 		return
 	}
@@ -161,8 +166,9 @@ func plainID(s string) string {
 	return strings.NewReplacer("-", "", ":", "", ".", "").Replace(fold(s))
 }
 
-// mended is how much newer than the journal signs of life must be to tell that
-// a person mended an unfinished recovery and started it.
+// mended is how much newer than the journal, or than the end of a recovery that
+// lost files, signs of life must be to tell that a person mended what it left
+// and started it.
 const mended = 10 * time.Minute
 
 // cutOff tells whether a root is what a recovery left behind that was cut off:
@@ -175,4 +181,16 @@ func cutOff(mark manifest.Mark) bool {
 	newest, err1 := time.Parse(time.RFC3339, mark.Newest)
 	journal, err2 := time.Parse(time.RFC3339, mark.Journal)
 	return err1 != nil || err2 != nil || !newest.After(journal.Add(mended))
+}
+
+// incomplete tells whether a root is what a recovery left that lost files, and
+// no person has used since. It is neither a living system, which would be
+// started by itself, nor one whose order is done.
+func incomplete(mark manifest.Mark) bool {
+	if mark.Lost == 0 {
+		return false
+	}
+	newest, err1 := time.Parse(time.RFC3339, mark.Newest)
+	ended, err2 := time.Parse(time.RFC3339, mark.Ended)
+	return err1 != nil || err2 != nil || !newest.After(ended.Add(mended))
 }

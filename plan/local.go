@@ -25,10 +25,10 @@ func Local(m *manifest.Manifest, machine *manifest.Machine, order string, since 
 	for i := range machine.Disks {
 		d := &machine.Disks[i]
 		for _, mark := range d.Marks {
-			if cutOff(mark) {
+			if cutOff(mark) || order != "" && mark.Order == order && incomplete(mark) {
 				continue
 			}
-			if order != "" && mark.Order == order {
+			if order != "" && mark.Order == order && mark.Lost == 0 {
 				return found(report.CodeOrderDone, "%s holds what this order restored already (on %s)", diskText(ref(d)), mark.Device)
 			}
 			newest, err := time.Parse(time.RFC3339, mark.Newest)

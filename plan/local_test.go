@@ -19,15 +19,17 @@ func TestLocal(t *testing.T) {
 		marks []manifest.Mark
 		want  string
 	}{
-		"nothing":               {nil, ""},
-		"living":                {[]manifest.Mark{{Host: "WEB01", Newest: after}}, report.CodeLiving},
-		"by machine id":         {[]manifest.Mark{{Host: "renamed", MachineID: "m1", Newest: after}}, report.CodeLiving},
-		"older than the backup": {[]manifest.Mark{{Host: "web01", Newest: before}}, ""},
-		"no time":               {[]manifest.Mark{{Host: "web01"}}, ""},
-		"another host":          {[]manifest.Mark{{Host: "db", MachineID: "m2", Newest: after}}, ""},
-		"done":                  {[]manifest.Mark{{Host: "web01", Newest: after}, {Order: "o1"}}, report.CodeOrderDone},
-		"another order":         {[]manifest.Mark{{Order: "o2"}}, ""},
-		"cut off":               {[]manifest.Mark{{Host: "web01", Order: "o1", Unfinished: true, Newest: after, Journal: after}}, ""},
+		"nothing":                {nil, ""},
+		"living":                 {[]manifest.Mark{{Host: "WEB01", Newest: after}}, report.CodeLiving},
+		"by machine id":          {[]manifest.Mark{{Host: "renamed", MachineID: "m1", Newest: after}}, report.CodeLiving},
+		"older than the backup":  {[]manifest.Mark{{Host: "web01", Newest: before}}, ""},
+		"no time":                {[]manifest.Mark{{Host: "web01"}}, ""},
+		"another host":           {[]manifest.Mark{{Host: "db", MachineID: "m2", Newest: after}}, ""},
+		"done":                   {[]manifest.Mark{{Host: "web01", Newest: after}, {Order: "o1"}}, report.CodeOrderDone},
+		"done, files lost":       {[]manifest.Mark{{Host: "web01", Order: "o1", Lost: 3, Newest: after, Ended: after}}, ""},
+		"files lost, used since": {[]manifest.Mark{{Host: "web01", Order: "o1", Lost: 3, Newest: "2026-11-02T01:00:00Z", Ended: after}}, report.CodeLiving},
+		"another order":          {[]manifest.Mark{{Order: "o2"}}, ""},
+		"cut off":                {[]manifest.Mark{{Host: "web01", Order: "o1", Unfinished: true, Newest: after, Journal: after}}, ""},
 	} {
 		mach := &manifest.Machine{Disks: []manifest.MachineDisk{{Name: "sda"}, {Name: "sdb", Marks: c.marks}}}
 		p := Local(m, mach, "o1", since)

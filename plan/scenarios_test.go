@@ -251,6 +251,12 @@ var scenarios = []scenario{
 	{name: "order-done", host: biosHost, disks: disks(with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) {
 		d.Marks = []manifest.Mark{{Device: "dm-0", Host: "alpha", Newest: "2026-04-03T10:00:00Z", Order: "order-1"}}
 	})), refuse: []string{report.CodeOrderDone}},
+	{name: "order-lost-files", host: biosHost, disks: disks(with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) {
+		d.Marks = []manifest.Mark{{Device: "dm-0", Host: "alpha", Newest: "2026-05-03T10:00:00Z", Order: "order-1", Lost: 2, Ended: "2026-05-03T10:00:00Z"}}
+	})), refuse: []string{report.CodeAttempts}},
+	{name: "order-lost-files-used", host: biosHost, disks: disks(with(full(blank("OLD-1", 10*gib)), func(d *manifest.MachineDisk) {
+		d.Marks = []manifest.Mark{{Device: "dm-0", Host: "alpha", Newest: "2026-05-03T11:00:00Z", Order: "order-1", Lost: 2, Ended: "2026-05-03T10:00:00Z"}}
+	})), refuse: []string{report.CodeLiving}},
 	{name: "claimed", host: biosHost, disks: disks(full(blank("", 10*gib)), blank("", 10*gib)), change: func(in *Input) {
 		claimed(in, 0, "disk:OLD-1")
 		in.Machine.Disks[0].TableID = in.Manifest.Storage.OfKind(manifest.KindTable)[0].Table.UUID

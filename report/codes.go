@@ -101,7 +101,7 @@ var Codes = []Row{
 	{CodeLiving, ExitRefused, "the disk holds a living system"},
 	{CodeUnlooked, ExitRefused, "the disk may hold a living system, and nothing here can look into it"},
 	{CodeOrderDone, ExitRefused, "this order was carried out already"},
-	{CodeAttempts, ExitRefused, "the order was begun three times and never ended; a person must decide"},
+	{CodeAttempts, ExitRefused, "the order was begun three times and never ended, or ended with files missing; a person must decide"},
 	{CodeDeclined, ExitRefused, "a person declined"},
 	{CodeNoRepair, ExitRefused, "the installed system needs no repair, or none brings it back"},
 	{CodeNoUndo, ExitRefused, "what was on the disks before a recovery cannot be put back"},

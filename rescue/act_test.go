@@ -120,6 +120,25 @@ func TestActRestoreLoses(t *testing.T) {
 	if r := left(t, a); r.State != "failed" || r.Exit != report.ExitBackup {
 		t.Errorf("the report in the system says %+v", r)
 	}
+	if m := markLeft(t, a); m.State != handoff.MarkFailed || m.Lost != 1 || m.Order != "order-1" {
+		t.Errorf("the mark says %+v", m)
+	}
+	if _, err := os.Lstat(filepath.Join(a.s.w.Target, handoff.DoneFile("order-1"))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the boot menu is told that the order is done (%v)", err)
+	}
+}
+
+// markLeft is the order's mark in the target.
+func markLeft(t *testing.T, a *actor) (m Mark) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(a.s.w.Target, handoff.MarkInTarget))
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 // TestActRestoreFails: a backup that goes away in the middle has no result,
@@ -200,13 +219,11 @@ func TestActReport(t *testing.T) {
 	if a.res.State != "failed" {
 		t.Error("the run has not ended, and is called done")
 	}
-	data, err := os.ReadFile(filepath.Join(a.s.w.Target, handoff.MarkInTarget))
-	var m Mark
-	if err == nil {
-		err = json.Unmarshal(data, &m)
+	if m := markLeft(t, a); m.Order != "order-1" || m.PlanID != "plan-1" || m.Attempt != 2 || m.Backup != a.s.archive.Info().UUID.String() || m.State != "done" || m.Lost != 0 {
+		t.Errorf("%+v", m)
 	}
-	if err != nil || m.Order != "order-1" || m.PlanID != "plan-1" || m.Attempt != 2 || m.Backup != a.s.archive.Info().UUID.String() {
-		t.Errorf("%+v, %v", m, err)
+	if _, err := os.Lstat(filepath.Join(a.s.w.Target, handoff.DoneFile("order-1"))); err != nil {
+		t.Errorf("the boot menu is not told that the order is done: %v", err)
 	}
 	dirs, _ := filepath.Glob(filepath.Join(a.s.w.Target, TargetLogs, "recover-*"))
 	for _, f := range []string{"plan.json", "plan.txt", "machine.json", "order.json", "events.jsonl"} {

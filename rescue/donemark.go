@@ -16,8 +16,9 @@ import (
 // markForMenu puts the order's id, as the name of a file, where the boot menu
 // of a medium that stays in the machine can find it (handoff.DoneFile). It is
 // a help for the menu only: what counts is handoff.MarkInTarget, so that a
-// filesystem without room for it is a note.
-func (s *session) markForMenu(fs *sysroot.Root) {
+// filesystem without room for it is a note. Where the order is not done the
+// menu must not start what it left: the marks of other orders go all the same.
+func (s *session) markForMenu(fs *sysroot.Root, done bool) {
 	// A machine that loses its power now must not be told that all is there.
 	unix.Sync()
 	for _, dir := range menuMounts(s.manifest, &s.plan.Target) {
@@ -25,7 +26,7 @@ func (s *session) markForMenu(fs *sysroot.Root) {
 			s.w.J.Note("%v", err)
 		}
 		name := handoff.DoneFile(s.w.Order.ID)
-		if name == "" {
+		if name == "" || !done {
 			continue
 		}
 		text := fmt.Sprintf("Lifeboat restored this system on %s (order %s); see %s.\nBy this file the boot menu of its medium starts the local disk. It may be deleted.\n",

@@ -38,7 +38,7 @@ func TestMarkForMenu(t *testing.T) {
 			{Path: "/", Node: "fs:root"}, {Path: "/boot", Node: "fs:boot"}, {Path: "/boot/efi", Node: "fs:esp"},
 			{Path: "/mnt", Node: "fs:boot", Bind: "/x"}, {Path: "/srv", Node: "fs:data"}, {Path: "none", Node: "swap:1"},
 		}}}}
-	s.markForMenu(fs)
+	s.markForMenu(fs, true)
 	var got []string
 	err = filepath.WalkDir(root, func(p string, d os.DirEntry, err error) error {
 		if !d.IsDir() {

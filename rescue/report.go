@@ -11,10 +11,11 @@ import (
 	"lifeboat/internal/handoff"
 	"lifeboat/internal/sysroot"
 	"lifeboat/report"
+	"lifeboat/rescue/restore"
 )
 
 // Mark is left in the restored system: which order made it, so that the same
-// order never erases it.
+// order never erases it, and whether it is whole.
 type Mark struct {
 	Order   string    `json:"order"`
 	PlanID  string    `json:"plan_id"`
@@ -23,6 +24,8 @@ type Mark struct {
 	Backup  string    `json:"backup"`
 	Attempt int       `json:"attempt"`
 	Resumed bool      `json:"resumed"`
+	State   string    `json:"state"`          // done, or handoff.MarkFailed
+	Lost    int64     `json:"lost,omitempty"` // files that could not be brought back
 }
 
 // writeReport leaves log, plan, events and the order's mark in the restored
@@ -71,7 +74,7 @@ func (s *session) writeReport(res *report.Result, lost error) error {
 			return fmt.Errorf("write the report: %w", err)
 		}
 	}
-	return s.mark(fs, res)
+	return s.mark(fs, res, lost)
 }
 
 // soFar is a result with all that the session knows by now: the report in the
@@ -101,9 +104,12 @@ func distinct(list []report.Problem) (out []report.Problem) {
 	return out
 }
 
-func (s *session) mark(fs *sysroot.Root, res *report.Result) error {
+func (s *session) mark(fs *sysroot.Root, res *report.Result, lost error) error {
 	m := Mark{Order: s.w.Order.ID, PlanID: s.plan.ID, Host: s.manifest.Host.Name, Time: time.Now().UTC(),
-		Backup: s.archive.Info().UUID.String(), Attempt: s.attempt, Resumed: res.Resumed}
+		Backup: s.archive.Info().UUID.String(), Attempt: s.attempt, Resumed: res.Resumed, State: "done"}
+	if lost != nil {
+		m.State, m.Lost = handoff.MarkFailed, restore.LostFiles(lost)
+	}
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err == nil {
 		if err = fs.MkdirAll(path.Dir(handoff.MarkInTarget), 0o700); err == nil {
@@ -113,7 +119,7 @@ func (s *session) mark(fs *sysroot.Root, res *report.Result) error {
 	if err != nil {
 		return fmt.Errorf("mark the order as done: %w", err)
 	}
-	s.markForMenu(fs)
+	s.markForMenu(fs, lost == nil)
 	if s.w.Order.Drill {
 		return installReporter(fs)
 	}

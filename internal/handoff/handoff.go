@@ -28,6 +28,7 @@ const (
 // system finds it there.
 const (
 	MarkInTarget = "/etc/lifeboat/recovered.json" // which order restored it; JSON with "order"; /etc is always on the root filesystem
+	MarkFailed   = "failed"                       // "state" of that mark when files were lost: the order is not done
 	JournalDir   = "/.lifeboat-recover"           // of a recovery that is not finished
 )
 

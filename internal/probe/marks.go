@@ -176,10 +176,16 @@ func markOf(root *sysroot.Root) *manifest.Mark {
 	}
 	if b, err := root.ReadFile(handoff.MarkInTarget); err == nil {
 		var done struct {
-			Order string `json:"order"`
+			Order string    `json:"order"`
+			State string    `json:"state"` // none in marks of earlier versions
+			Lost  int64     `json:"lost"`
+			Time  time.Time `json:"time"`
 		}
 		if json.Unmarshal(b, &done) == nil {
 			m.Order = done.Order
+			if done.State == handoff.MarkFailed {
+				m.Lost, m.Ended = max(done.Lost, 1), stamp(done.Time.Unix())
+			}
 		}
 	}
 	names := slices.Clone(life)

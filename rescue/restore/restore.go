@@ -32,6 +32,19 @@ type Lost struct {
 
 const keepLost = 100
 
+// lostError counts files that could not be brought back.
+type lostError int64
+
+func (n lostError) Error() string { return fmt.Sprintf("%d files could not be restored", int64(n)) }
+
+// LostFiles is how many files an error of Archive says are lost; 0 for another
+// error.
+func LostFiles(err error) int64 {
+	var n lostError
+	errors.As(err, &n)
+	return int64(n)
+}
+
 // again is how many bytes may have to be restored once more after the power
 // went: a thirtieth part, so that an interruption costs little, but no more
 // than a fast disk takes in seconds, and not so few that syncing slows it.
@@ -59,7 +72,7 @@ func Archive(ctx context.Context, a *archive.Archive, root string, o Options) (*
 	}
 	if lost := k.sum(); lost.Count > 0 {
 		f := report.Errorf(report.CodeRestoreFiles, "look at the list; restart the machine by hand when the losses can be borne",
-			"%d files could not be restored, the first: %s", lost.Count, lost.First[0])
+			"%w, the first: %s", lostError(lost.Count), lost.First[0])
 		f.Details = lost.First
 		return res, f
 	}
