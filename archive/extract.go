@@ -9,22 +9,26 @@ import (
 	"sync"
 )
 
-// selection is what Extract brings back. A nil selection is everything.
+// selection is what a restore brings back. A nil selection is everything.
 type selection struct {
 	paths []string          // absolute, clean; none is below another
+	skip  []string          // absolute, clean: neither they nor what is below
 	moved map[string]string // first names outside the paths whose data is wanted under a further name
 
 	mu   sync.Mutex
 	seen map[string]bool // paths that the archive holds
 }
 
-func (a *Archive) newSelection(ctx context.Context, paths []string) (*selection, error) {
+func (a *Archive) newSelection(ctx context.Context, paths, skip []string) (*selection, error) {
 	s := &selection{moved: map[string]string{}, seen: map[string]bool{}}
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("nothing to extract: no paths were given")
 	}
 	for _, p := range paths {
 		s.paths = append(s.paths, path.Clean("/"+p))
+	}
+	for _, p := range skip {
+		s.skip = append(s.skip, path.Clean("/"+p))
 	}
 	slices.Sort(s.paths)
 	s.paths = slices.Compact(s.paths)
@@ -41,14 +45,13 @@ func (a *Archive) newSelection(ctx context.Context, paths []string) (*selection,
 	return s, err
 }
 
-// below tells whether p is one of the paths or below one.
+// under tells whether p is dir or below it.
+func under(p, dir string) bool { return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/") }
+
+// below tells whether p is one of the paths or below one, and is not skipped.
 func (s *selection) below(p string) bool {
-	for _, want := range s.paths {
-		if p == want || want == "/" || strings.HasPrefix(p, want+"/") {
-			return true
-		}
-	}
-	return false
+	in := func(dir string) bool { return under(p, dir) }
+	return slices.ContainsFunc(s.paths, in) && !slices.ContainsFunc(s.skip, in)
 }
 
 // has tells whether the data of the file p is needed.
@@ -84,7 +87,7 @@ func (s *selection) note(p string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, want := range s.paths {
-		if p == want || want == "/" || strings.HasPrefix(p, want+"/") {
+		if under(p, want) {
 			s.seen[want] = true
 		}
 	}

@@ -24,6 +24,9 @@ type RestoreOptions struct {
 	// Without are mounts, as recorded, that are not brought back: where the target has no
 	// filesystem for one, its files would fill the filesystem above it.
 	Without []string
+	// Skip are absolute paths as recorded that are left as they are on the target, with
+	// all that is below them. A restore that goes on (From) needs the same ones.
+	Skip []string
 
 	// From is where an interrupted restore of the same archive goes on.
 	From Checkpoint
@@ -88,13 +91,20 @@ type restorer struct {
 // and told; an error means that the restore is not complete: a *TargetError for a full
 // or failing filesystem, a *FrameError for a damaged archive.
 func (a *Archive) Restore(ctx context.Context, root string, opt RestoreOptions) (*Restored, error) {
-	return a.restore(ctx, root, &opt, nil)
+	if len(opt.Skip) == 0 {
+		return a.restore(ctx, root, &opt, nil)
+	}
+	sel, err := a.newSelection(ctx, []string{"/"}, opt.Skip)
+	if err != nil {
+		return nil, err
+	}
+	return a.restore(ctx, root, &opt, sel)
 }
 
 // Extract brings the given paths (as recorded) and what is below them back below root.
 // Directories above them are made as far as they are missing.
 func (a *Archive) Extract(ctx context.Context, root string, paths []string, opt RestoreOptions) (*Restored, error) {
-	sel, err := a.newSelection(ctx, paths)
+	sel, err := a.newSelection(ctx, paths, opt.Skip)
 	if err != nil {
 		return nil, err
 	}

@@ -193,7 +193,7 @@ func sources(o BackupOptions) (out []archive.Source, done func(), err error) {
 			done()
 			return nil, nil, report.Errorf(report.CodeConfig, "name "+string(m.Path)+" in backup.exclude, or give output_dir a folder of its own", "%s is to be backed up, and an exclude or output_dir leaves out all that it holds", m.Path)
 		}
-		s := archive.Source{Path: string(m.Path), At: string(m.Path), Exclude: append(doneMarks(m), o.Exclude...), Points: points}
+		s := archive.Source{Path: string(m.Path), At: string(m.Path), Exclude: append(recoveryMarks(m), o.Exclude...), Points: points}
 		fd, err := unix.OpenTree(unix.AT_FDCWD, string(m.Path), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err == nil {
 			fds = append(fds, fd)
@@ -276,14 +276,19 @@ func (r *BackupResult) Err() error {
 	return nil
 }
 
-// doneMarks is the pattern of the marks that an earlier recovery left at the
-// top of a mount for boot menus. A backup with one would make a recovery from
-// it that was cut off look like one that is done.
-func doneMarks(m manifest.Mount) []string {
+// recoveryMarks are what an earlier recovery left at the top of a mount: the
+// marks for boot menus, by a pattern, and a journal of one that did not end. A
+// backup with one would make a recovery from it that was cut off look like one
+// that is done, or one that is done look cut off.
+func recoveryMarks(m manifest.Mount) []string {
 	if strings.ContainsAny(string(m.Path), "*?[\\") {
 		return nil // no pattern can name it, and neither / nor /boot are called so
 	}
-	return []string{filepath.Join(string(m.Path), handoff.DoneFile("*"))}
+	out := []string{filepath.Join(string(m.Path), handoff.DoneFile("*"))}
+	if m.Path == "/" {
+		out = append(out, handoff.JournalDir)
+	}
+	return out
 }
 
 // OutputExcludes is the folder that holds Lifeboat's own products, with every

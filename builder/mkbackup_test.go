@@ -132,3 +132,36 @@ func (b *buffer) Name() string    { return "memory" }
 func (b *buffer) Local() *os.File { return nil }
 func (b *buffer) Commit() error   { return nil }
 func (b *buffer) Abort()          {}
+
+// TestRecoveryMarksStayOut: what an earlier recovery left at the top of a mount
+// is in no backup, and what is called like it elsewhere is.
+func TestRecoveryMarksStayOut(t *testing.T) {
+	src := t.TempDir()
+	for _, name := range []string{".lifeboat-done-o1", "a/.lifeboat-done-o1", ".lifeboat-recover/journal.jsonl", "a/.lifeboat-recover/journal.jsonl"} {
+		at := filepath.Join(src, name)
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(at, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b bytes.Buffer
+	_, err := archive.Create(t.Context(), &b, archive.Options{}, []archive.Source{{Path: "/", At: src, Bare: true, Exclude: recoveryMarks(manifest.Mount{Path: "/"})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := archive.Open(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst := t.TempDir()
+	if _, err := x.Restore(t.Context(), dst, archive.RestoreOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{".lifeboat-done-o1": false, "a/.lifeboat-done-o1": true, ".lifeboat-recover/journal.jsonl": false, "a/.lifeboat-recover/journal.jsonl": true} {
+		if _, err := os.Lstat(filepath.Join(dst, name)); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

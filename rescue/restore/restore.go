@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"lifeboat/archive"
+	"lifeboat/internal/handoff"
 	"lifeboat/manifest"
 	"lifeboat/report"
 )
@@ -52,11 +53,12 @@ func again(total int64) int64 { return min(max(total/30, 64<<20), 1<<30) }
 
 // Archive unpacks a whole archive into the mounted target
 // (plan.VerbRestore). Files that could not be brought back are an error that
-// names them: a backup that comes back in part must not look whole.
+// names them: a backup that comes back in part must not look whole. The journal
+// of this recovery lies in the target; one that a backup holds stays away.
 func Archive(ctx context.Context, a *archive.Archive, root string, o Options) (*archive.Restored, error) {
 	total := a.TarBytes()
 	k := keeper{lost: o.Lost}
-	opt := archive.RestoreOptions{Without: o.Without, From: o.From, CheckpointBytes: again(total), Problem: k.problem,
+	opt := archive.RestoreOptions{Without: o.Without, From: o.From, CheckpointBytes: again(total), Problem: k.problem, Skip: []string{handoff.JournalDir},
 		Progress: func(p archive.Progress) {
 			k.bytes.Store(p.Bytes)
 			if o.Progress != nil {
