@@ -51,6 +51,7 @@ test-machines: setup all
 
 # Every scenario; the results go to docs/proven.md.
 test-deep: setup all
+	$(GO) test -count=1 -timeout 45m -tags kernel,deep -run 'TestSSH$$' ./tests/kernel/
 	LIFEBOAT_PROVEN=$(CURDIR)/docs/proven.md $(GO) test -count=1 -timeout 6h -v -tags machines,deep ./tests/machines/
 
 clean:

@@ -41,6 +41,7 @@ type setup struct {
 	disks     int          // blank disks
 	drives    []qemu.Drive // disks of an earlier machine instead
 	ports     []qemu.Port
+	nics      []qemu.NIC
 	slots     int  // for disks that are plugged in later
 	noConsole bool // no console= on the command line beyond append
 	memory    int64
@@ -92,7 +93,7 @@ func boot(t testing.TB, s setup) *Machine {
 	}
 	vm, err := qemu.Start(t.Context(), qemu.Config{
 		Name: s.name, Memory: s.memory, Kernel: kernel, Initrd: initrd, Append: line,
-		Drives: drives, Ports: append([]qemu.Port{{Name: portName}}, s.ports...), HotplugSlots: s.slots, Extra: s.extra,
+		Drives: drives, NICs: s.nics, Ports: append([]qemu.Port{{Name: portName}}, s.ports...), HotplugSlots: s.slots, Extra: s.extra,
 	})
 	if err != nil {
 		t.Fatal(err)
