@@ -49,7 +49,8 @@ type setup struct {
 }
 
 // blankDisks are sparse files: virtio disks, one SCSI disk with a WWN, one
-// NVMe disk with sectors of 4096 bytes, and virtio disks again.
+// NVMe disk with sectors of 4096 bytes, and virtio disks again. The fourth is
+// a little smaller than the others, as a replacement may be.
 func blankDisks(t testing.TB, n int) ([]qemu.Drive, string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -57,13 +58,16 @@ func blankDisks(t testing.TB, n int) ([]qemu.Drive, string) {
 	var serials []string
 	for i := range n {
 		d := qemu.Drive{File: filepath.Join(dir, fmt.Sprintf("disk%d.img", i)), Serial: fmt.Sprintf("blank%d", i), Interface: qemu.Virtio}
+		bytes := int64(2 << 30)
 		switch i {
+		case 3:
+			bytes -= 48 << 20
 		case 4:
 			d.Interface, d.WWN = qemu.SCSI, 0x5000c50000000004
 		case 5:
 			d.Interface, d.SectorBytes, d.PhysicalBytes = qemu.NVMe, 4096, 4096
 		}
-		if err := qemu.CreateRaw(d.File, 2<<30); err != nil {
+		if err := qemu.CreateRaw(d.File, bytes); err != nil {
 			t.Fatal(err)
 		}
 		out = append(out, d)
