@@ -180,7 +180,7 @@ func (s *session) initramfsLacks(root *sysroot.Root, k manifest.Kernel, disks ma
 
 // lookFirst judges the installed system before the plan is carried out. A
 // person sees the verdict; with nobody watching, files that are in no backup
-// are a living system (rule 4).
+// are a living system (rule 4), and so is what could not be looked through.
 func (s *session) lookFirst(ctx context.Context) error {
 	if s.plan.Resumable() || !s.attended && (s.plan.Refused() || s.input().Policy.Armed || !s.hostThere() && !s.tableLost(ctx)) {
 		return nil
@@ -190,19 +190,52 @@ func (s *session) lookFirst(ctx context.Context) error {
 		enough = 1
 	}
 	t, err := s.triage(ctx, enough)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
 		s.w.J.Note("%v", err)
+	default:
+		s.say(t)
+		s.verdict = &t.Verdict
+	}
+	if s.attended {
 		return nil
 	}
-	s.say(t)
-	s.verdict = &t.Verdict
-	if !s.attended && t.Verdict.Newer > 0 && !t.Facts.Root.Unfinished {
-		s.plan.Refusals = append(s.plan.Refusals, report.Problem{Code: report.CodeLiving, Severity: report.Error, Object: s.manifest.Host.Name,
-			Text: fmt.Sprintf("the installed system of %s holds files that changed after the backup of %s", s.manifest.Host.Name, t.Facts.Made),
-			Next: "boot the local disk; to erase it all the same, arm the recovery once or type the host's name at the console"})
+	if p := livesOn(s.manifest.Host.Name, t, err); p != nil {
+		s.plan.Refusals = append(s.plan.Refusals, *p)
+	}
+	return nil
+}
+
+// livesOn is what forbids to erase an installed system of this host with nobody
+// watching: files that are in no backup, or a look that did not get to its end
+// and found none. Where a recovery was cut off nobody lives. t is nil when the
+// look failed, by err.
+func livesOn(host string, t *Triage, err error) *report.Problem {
+	p := &report.Problem{Code: report.CodeUnlooked, Severity: report.Error, Object: host,
+		Next: "boot the local disk; to erase it all the same, arm the recovery once or type the host's name at the console"}
+	doubt := func(format string, args ...any) *report.Problem {
+		p.Text = fmt.Sprintf("the installed system of %s may hold files that changed after the backup: %s", host, fmt.Sprintf(format, args...))
+		return p
+	}
+	switch {
+	case err != nil:
+		return doubt("%v", err)
+	case t.Facts.Root.Unfinished:
+		return nil
+	case t.Verdict.Newer > 0:
+		p.Code, p.Text = report.CodeLiving, fmt.Sprintf("the installed system of %s holds files that changed after the backup of %s", host, t.Facts.Made)
+		return p
+	}
+	for _, f := range t.Facts.Filesystems {
+		name := strings.Join(f.Mounts, ", ")
+		switch {
+		case f.AtLeast: // without a newer file it was time that ended the count
+			return doubt("looking through %s took too long", name)
+		case f.Unlisted > 0:
+			return doubt("%d folders of %s cannot be read", f.Unlisted, name)
+		}
 	}
 	return nil
 }
