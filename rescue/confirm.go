@@ -2,7 +2,6 @@ package rescue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -116,16 +115,7 @@ func (s *session) confirm(ctx context.Context) error {
 	if readAttempts() > 0 && s.plan.Resumable() {
 		return nil // shown and begun in this very boot, and cut off
 	}
-	cctx, cancel := context.WithTimeout(ctx, countdown)
-	defer cancel()
-	_, err := s.w.T.Ask(cctx, Question{Kind: "key", Title: fmt.Sprintf("Recovery begins in %.0f s; any key stops it", countdown.Seconds()), Until: time.Now().Add(countdown)})
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errStopped
+	return s.w.countDown(ctx, fmt.Sprintf("Recovery begins in %.0f s; any key stops it", countdown.Seconds()), countdown, s.own, errStopped)
 }
 
 // describe is what a person must see before anything is erased.

@@ -83,18 +83,17 @@ func leadsToInstalled(r *report.Result) bool {
 
 // countToInstalled starts the installed system unless somebody presses a key.
 func (w *Worker) countToInstalled(ctx context.Context) {
-	cctx, cancel := context.WithTimeout(ctx, localCountdown)
-	defer cancel()
-	_, err := w.T.Ask(cctx, Question{Kind: "key", Until: time.Now().Add(localCountdown),
-		Title: fmt.Sprintf("The installed system is started in %.0f s; any key keeps this rescue system", localCountdown.Seconds())})
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+	err := w.countDown(ctx, fmt.Sprintf("The installed system is started in %.0f s; any key keeps this rescue system", localCountdown.Seconds()), localCountdown, true, errKept)
+	switch {
+	case err == nil:
 		w.startInstalled(ctx)
-		return
-	}
-	if err == nil {
+	case ctx.Err() == nil:
 		w.J.Note("A person keeps the rescue system; the installed system can be started from the menu")
 	}
 }
+
+// errKept says that a person pressed a key.
+var errKept = errors.New("a person keeps the rescue system")
 
 // startInstalled starts the system on the machine's own disks by the first way
 // that works, and comes back when none does, having said why.

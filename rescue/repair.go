@@ -3,12 +3,10 @@ package rescue
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path"
 	"strings"
-	"time"
 
 	"lifeboat/internal/chroot"
 	"lifeboat/internal/handoff"
@@ -139,16 +137,8 @@ func (s *session) confirmRepair(ctx context.Context) error {
 		}
 		return nil
 	}
-	cctx, cancel := context.WithTimeout(ctx, countdown)
-	defer cancel()
-	_, err := s.w.T.Ask(cctx, Question{Kind: "key", Title: fmt.Sprintf("The repair begins in %.0f s; any key stops it", countdown.Seconds()), Until: time.Now().Add(countdown)})
-	switch {
-	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-		return nil
-	case err != nil:
-		return err
-	}
-	return report.Errorf(report.CodeDeclined, "choose from the menu", "a person stopped the repair; nothing was written")
+	return s.w.countDown(ctx, fmt.Sprintf("The repair begins in %.0f s; any key stops it", countdown.Seconds()), countdown, s.own,
+		report.Errorf(report.CodeDeclined, "choose from the menu", "a person stopped the repair; nothing was written"))
 }
 
 // carryOutRepair runs the steps. A failure leaves nothing mounted: there is no

@@ -19,7 +19,7 @@ import (
 // Request is one line that a console, a shell command or an SSH session sends
 // to the worker.
 type Request struct {
-	Do       string `json:"do"`                 // answer, recover, plan, status, note
+	Do       string `json:"do"`                 // answer, recover, plan, status, note, here
 	Ask      string `json:"ask,omitempty"`      // which question is answered
 	Text     string `json:"text,omitempty"`     // what was typed
 	From     string `json:"from,omitempty"`     // which console, for the log
@@ -60,13 +60,19 @@ type Talk struct {
 	j  *Journal
 	mu sync.Mutex
 	n  int
-	q  map[string]chan Request
+	q  map[string]asked
 	// Handle answers requests other than answers; nil refuses them.
 	Handle func(Request) Reply
 }
 
+// asked is a question that waits.
+type asked struct {
+	kind string
+	to   chan Request
+}
+
 // NewTalk makes a Talk that asks through the journal.
-func NewTalk(j *Journal) *Talk { return &Talk{j: j, q: map[string]chan Request{}} }
+func NewTalk(j *Journal) *Talk { return &Talk{j: j, q: map[string]asked{}} }
 
 // Ask puts a question on every console and waits for the first answer or the
 // end of ctx.
@@ -75,7 +81,7 @@ func (t *Talk) Ask(ctx context.Context, q Question) (Request, error) {
 	t.n++
 	q.ID = strconv.Itoa(os.Getpid()) + "-" + strconv.Itoa(t.n) // a restarted worker never takes an old answer
 	ch := make(chan Request, 1)
-	t.q[q.ID] = ch
+	t.q[q.ID] = asked{q.Kind, ch}
 	t.mu.Unlock()
 	defer func() {
 		t.mu.Lock()
@@ -113,13 +119,25 @@ var errStale = errors.New("that question is answered already")
 func (t *Talk) answer(r Request) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ch, ok := t.q[r.Ask]
+	q, ok := t.q[r.Ask]
 	if !ok {
 		return errStale
 	}
 	delete(t.q, r.Ask)
-	ch <- r
+	q.to <- r
 	return nil
+}
+
+// key answers each question that any key answers.
+func (t *Talk) key(from string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, q := range t.q {
+		if q.kind == "key" {
+			delete(t.q, id)
+			q.to <- Request{Do: "answer", Ask: id, Text: "key", From: from}
+		}
+	}
 }
 
 // Serve listens on a unix socket until ctx ends.

@@ -148,6 +148,8 @@ func (w *Worker) handle(r Request) Reply {
 	case "note": // of another child of PID 1, for every console
 		w.J.Note("%s", r.Text)
 		return Reply{OK: true}
+	case "here":
+		return w.personCame(r.From)
 	case "diagnose":
 		return w.diagnose(r)
 	case "recover", "plan", "repair", "undo":

@@ -75,6 +75,8 @@ func (c *Console) Run(ctx context.Context) error {
 			}
 			if c.key(k) {
 				restore()
+				// A shell shows no countdown, and takes its keys.
+				rescue.Here(c.Socket, c.Name)
 				return c.Shell()
 			}
 		case <-tick.C:

@@ -2,11 +2,14 @@ package ui
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"lifeboat/report"
+	"lifeboat/rescue"
 )
 
 // TestBarRate: bytes are counted from the beginning of what they belong to,
@@ -41,5 +44,42 @@ func TestWrapped(t *testing.T) {
 		if got := wrapped(text, width); got != text {
 			t.Errorf("of %d columns: %q", width, got)
 		}
+	}
+}
+
+// TestShellSaysSo: the worker knows of a person before the shell takes the
+// screen.
+func TestShellSaysSo(t *testing.T) {
+	dir := t.TempDir()
+	in, keys, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer keys.Close()
+	told := make(chan rescue.Request, 1)
+	talk := rescue.NewTalk(rescue.NewJournal())
+	talk.Handle = func(r rescue.Request) rescue.Reply { told <- r; return rescue.Reply{OK: true} }
+	sock := filepath.Join(dir, "answers")
+	if err := talk.Serve(t.Context(), sock); err != nil {
+		t.Fatal(err)
+	}
+	c := &Console{In: in, Out: new(bytes.Buffer), Name: "tty1", Events: filepath.Join(dir, "events"), Socket: sock}
+	c.Shell = func() error {
+		select {
+		case r := <-told:
+			if r.Do != "here" || r.From != "tty1" {
+				t.Errorf("%+v", r)
+			}
+		default:
+			t.Error("the shell is open, and nobody was told")
+		}
+		return nil
+	}
+	if _, err := keys.WriteString("s"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Run(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
