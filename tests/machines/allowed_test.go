@@ -30,6 +30,8 @@ var allowed = []lab.Allow{
 	{Path: "etc/lifeboat", What: "mtime", Why: "the mark of the order"},
 	{Path: "etc/lifeboat/recovered.json", What: "extra", Why: "the mark of the order"},
 	{Path: ".lifeboat-done-*", What: "extra", Why: "tells the medium's boot menu that the order is done"},
+	{Path: "etc/systemd/network/10-lifeboat-*.link", What: "extra", Why: "the machine's card has another place, and keeps its name"},
+	{Path: "etc/systemd/network", What: "mtime", Why: "the card's new name"},
 	{Path: "var/lib/lifeboat/output/**", Why: "images are not in the backup"},
 	{Path: "var/lib/lifeboat/*.json", Why: "what was made is noted when it is whole, after the backup"},
 	{Path: "var/lib/lifeboat", What: "mtime", Why: "what was made is noted when it is whole, after the backup"},

@@ -97,6 +97,9 @@ func keepDifferences(t *testing.T, ds lab.Differences) {
 	for _, d := range ds {
 		fmt.Fprintln(&b, d)
 	}
+	if err := os.MkdirAll("../../build/machines", 0o755); err != nil {
+		t.Log(err)
+	}
 	if err := os.WriteFile("../../build/machines/differences.txt", []byte(b.String()), 0o644); err != nil {
 		t.Log(err)
 	}
