@@ -121,7 +121,11 @@ func wrapped(text string, width int) string {
 		if len(lead)+2 >= width/2 {
 			continue
 		}
-		lines[i] = lead + strings.ReplaceAll(wordwrap.String(rest, width-len(lead)-3), "\n", "\n"+lead+"  ")
+		w := wordwrap.NewWriter(width - len(lead) - 3)
+		w.Breakpoints = nil // a date or a path stays in one piece
+		_, _ = w.Write([]byte(rest))
+		_ = w.Close()
+		lines[i] = lead + strings.ReplaceAll(w.String(), "\n", "\n"+lead+"  ")
 	}
 	return strings.Join(lines, "\n")
 }

@@ -40,6 +40,9 @@ func TestWrapped(t *testing.T) {
 	if got := wrapped(text, 50); got != want {
 		t.Errorf("%q", got)
 	}
+	if got, want := wrapped("used after the backup of 2026-11-25T13:56:20Z (x)", 46), "used after the backup of\n  2026-11-25T13:56:20Z (x)"; got != want {
+		t.Errorf("%q", got)
+	}
 	for _, width := range []int{0, 39, 200} {
 		if got := wrapped(text, width); got != text {
 			t.Errorf("of %d columns: %q", width, got)
