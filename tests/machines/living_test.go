@@ -1,4 +1,4 @@
-//go:build machines && deep
+//go:build machines
 
 package machines
 

@@ -1,4 +1,4 @@
-//go:build machines
+//go:build machines && deep
 
 package machines
 
@@ -22,6 +22,3 @@ func TestRecoveryUEFI(t *testing.T) {
 	phase("a server that backed itself up")
 	comesBack(ctx, t, m, drill.Options{Firmware: qemu.UEFI}, allowedUEFI)
 }
-
-// allowedUEFI are the differences on the UEFI server's disk.
-var allowedUEFI = append([]lab.Allow{{Path: "var/lib/kinds/sparse/*", What: "stored", Why: "xfs had allocated ahead"}}, allowed...)
